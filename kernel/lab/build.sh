@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+#
+# Building the kernels. Each has a directory, build/kernel-FLAVOUR:
+#
+#   lab     base + files + patches, kernel/config/lab.config
+#   debug   the same source, with kernel/config/debug.config on top
+#   stock   the base alone, with lab.config
+
+jobs=$(nproc)
+
+kernel_dir()
+{
+	echo "$build/kernel-$1"
+}
+
+flavour_source()
+{
+	[[ $1 == stock ]] && echo "$build/linux-stock" || echo "$build/linux"
+}
+
+flavour_fragments()
+{
+	echo "$top/kernel/config/lab.config"
+	[[ $1 != debug ]] || echo "$top/kernel/config/debug.config"
+}
+
+kmake()
+{
+	local flavour=$1
+	shift
+	# Debian's compilers say who they are; the lab's kernel does not.
+	make -C "$(flavour_source "$flavour")" O="$(kernel_dir "$flavour")" --no-print-directory \
+		KBUILD_BUILD_USER=gmem KBUILD_BUILD_HOST=lab LOCALVERSION= "$@"
+}
+
+# Did every line of the fragments take effect? A later one overrules an earlier.
+# Options that the source does not know at all are let pass where $1 is stock, or
+# while the series does not bring them yet.
+check_config()
+{
+	local flavour=$1 config=$2 source option value got ok=1
+	local -A want=()
+
+	source=$(flavour_source "$flavour")
+	shift 2
+	while IFS='=' read -r option value; do
+		want[$option]=$value
+	done < <(sed -n 's/^\(CONFIG_[A-Za-z0-9_]*=[^ ]*\)$/\1/p' "$@")
+	for option in "${!want[@]}"; do
+		value=${want[$option]}
+		got=$(sed -n "s/^$option=//p" "$config")
+		[[ ${got:-n} == "$value" ]] && continue
+		grep -rqsE "^[[:space:]]*(menu)?config ${option#CONFIG_}\$" --include='Kconfig*' "$source" || continue
+		say "$option=$value of kernel/config did not take effect: it is ${got:-n}."
+		ok=0
+	done
+	((ok))
+}
+
+# configure FLAVOUR: writes .config only where it would change.
+configure()
+{
+	local flavour=$1 dir tmp
+	local -a fragments
+
+	dir=$(kernel_dir "$flavour")
+	mapfile -t fragments < <(flavour_fragments "$flavour")
+	mkdir -p "$dir"
+	cat "${fragments[@]}" >"$dir/fragment"
+	tmp=$dir/.config.lab
+	KCONFIG_CONFIG=$tmp KCONFIG_ALLCONFIG=$dir/fragment kmake "$flavour" -s allnoconfig \
+		>"$build/log/config-$flavour.log" 2>&1 || {
+		grep -v 'override: reassigning' "$build/log/config-$flavour.log" >&2 || :
+		return 1
+	}
+	check_config "$flavour" "$tmp" "${fragments[@]}" || return 1
+	if ! cmp -s "$tmp" "$dir/.config"; then
+		cp "$tmp" "$dir/.config"
+		kmake "$flavour" -s olddefconfig >>"$build/log/config-$flavour.log" 2>&1
+	fi
+}
+
+# What a kernel was made from: sizes and times are enough to see a change.
+fingerprint()
+{
+	local flavour=$1 paths=("$top/kernel/config" "$top/kernel/base")
+
+	[[ $flavour == stock ]] || paths+=("$files" "$patches")
+	{
+		cat "$linux_git/base"
+		find "${paths[@]}" -type f -printf '%p %s %T@\n' 2>/dev/null | LC_ALL=C sort
+	} | sha1sum
+}
+
+# The source tree of a flavour, up to date. Needs the lock.
+need_source()
+{
+	local tree
+
+	need_base
+	[[ $1 != stock ]] || return 0
+	read_series
+	check_claims
+	tree=$(patched_tree) || exit 1
+	checkout_linux "$tree"
+}
+
+have_kernel()
+{
+	local dir
+
+	dir=$(kernel_dir "$1")
+	[[ -f $dir/lab.fingerprint && -f $linux_git/base && $(fingerprint "$1") == "$(<"$dir/lab.fingerprint")" ]]
+}
+
+# need_kernel FLAVOUR: built, and up to date with kernel/.
+need_kernel()
+{
+	local flavour=$1 dir print
+
+	have_kernel "$flavour" && return
+	lock_build
+	have_kernel "$flavour" && { unlock_build; return; } # someone else did it
+	dir=$(kernel_dir "$flavour")
+	need_base
+	print=$(fingerprint "$flavour")
+	need_source "$flavour"
+	[[ -f $dir/vmlinux ]] || need_space 3000 "building a kernel"
+	configure "$flavour" || die "the $flavour kernel cannot be configured: see $build/log/config-$flavour.log."
+	with_progress "building the $flavour kernel" "$build/log/kernel-$flavour.log" \
+		kmake "$flavour" -j"$jobs" vmlinux modules || return 1
+	echo "$print" >"$dir/lab.fingerprint"
+	unlock_build
+}
+
+cmd_kernel()
+{
+	local flavour=lab
+
+	while (($#)); do
+		case $1 in
+		--debug) flavour=debug ;;
+		--stock) flavour=stock ;;
+		*) usage_error "kernel: '$1' is not one of --debug, --stock." ;;
+		esac
+		shift
+	done
+	need_kernel "$flavour" || exit 1
+	say "the $flavour kernel is in build/kernel-$flavour"
+}

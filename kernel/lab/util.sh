@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+#
+# Messages, locks, space, progress: what every other part uses.
+
+say()
+{
+	printf 'lab: %s\n' "$*" >&2
+}
+
+die()
+{
+	say "$@"
+	exit 1
+}
+
+# A mistake in how lab was called.
+usage_error()
+{
+	say "$@" "(./lab help tells what there is)"
+	exit 2
+}
+
+# Run at the end of the process, in reverse order, however it ends.
+at_exit_commands=()
+
+at_exit()
+{
+	at_exit_commands=("$*" "${at_exit_commands[@]}")
+}
+
+run_at_exit()
+{
+	local status=$? command
+
+	trap - EXIT INT TERM HUP
+	set +e
+	for command in "${at_exit_commands[@]}"; do
+		eval "$command"
+	done
+	exit $status
+}
+
+# The process group of a job that this process started.
+end_group()
+{
+	if [[ -n $1 ]]; then
+		kill -- "-$1" 2>/dev/null
+		wait "$1" 2>/dev/null
+	fi
+	return 0
+}
+
+# One lab at a time changes build/. Held until the process ends or unlock_build.
+lock_build()
+{
+	[[ -n ${lab_lock:-} ]] && return
+	mkdir -p "$build" 2>/dev/null || die "cannot write in $top: make it writable for you."
+	exec {lab_lock}>"$build/lock"
+	if ! flock -n "$lab_lock"; then
+		say "another ./lab is at work in $build; waiting for it."
+		flock "$lab_lock"
+	fi
+}
+
+unlock_build()
+{
+	[[ -n ${lab_lock:-} ]] || return 0
+	exec {lab_lock}>&-
+	lab_lock=
+}
+
+# need_space MIB WHAT: before a step that would otherwise stop in the middle.
+need_space()
+{
+	local free
+
+	mkdir -p "$build"
+	free=$(df -Pm "$build" | awk 'NR == 2 { print $4 }')
+	((free >= $1)) || die "$2 needs $1 MiB in $build and there are $free: free some, or move the repository."
+}
+
+elapsed()
+{
+	local s=$((SECONDS - $1))
+
+	printf '%d:%02d' $((s / 60)) $((s % 60))
+}
+
+# with_progress TITLE LOG COMMAND...: runs it with its output in LOG, and shows
+# how far it is: on a terminal in one line that changes, else in a line every
+# 20 s. What it was up to is the last line of LOG.
+with_progress()
+{
+	local title=$1 log=$2 begin=$SECONDS last=$SECONDS pid status line lines
+	shift 2
+
+	mkdir -p "${log%/*}"
+	# A process group of its own, so that all of it can be ended.
+	set -m
+	"$@" >"$log" 2>&1 </dev/null &
+	set +m
+	pid=$!
+	progress_pid=$pid
+	while kill -0 "$pid" 2>/dev/null; do
+		sleep 0.5
+		if [[ -t 2 ]]; then
+			lines=$(wc -l <"$log")
+			line=$(tail -n 1 "$log" | tr -d '\r' | tr -s ' \t' ' ')
+			printf '\r\033[K%.*s' "$((${COLUMNS:-80} - 1))" \
+				"lab: $title $(elapsed "$begin"), $lines lines:$line" >&2
+		elif ((SECONDS - last >= 20)); then
+			last=$SECONDS
+			line=$(tail -n 1 "$log" | tr -d '\r' | tr -s ' \t' ' ')
+			say "$title: $(elapsed "$begin"), $(wc -l <"$log") lines:$line"
+		fi
+	done
+	wait "$pid" && status=0 || status=$?
+	progress_pid=
+	[[ -t 2 ]] && printf '\r\033[K' >&2
+	if ((status)); then
+		say "$title failed after $(elapsed "$begin"):"
+		grep -aE -m 20 'error:|Error |ERROR|fatal:|undefined|No space|\*\*\*' "$log" >&2 || tail -n 20 "$log" >&2
+		say "all of it is in $log"
+		return $status
+	fi
+	say "$title: done in $(elapsed "$begin")"
+}

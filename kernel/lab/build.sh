@@ -89,7 +89,7 @@ fingerprint()
 	[[ $flavour == stock ]] || paths+=("$files" "$patches")
 	{
 		cat "$linux_git/base"
-		find "${paths[@]}" -type f -printf '%p %s %T@\n' 2>/dev/null | LC_ALL=C sort
+		{ find "${paths[@]}" -type f -printf '%p %s %T@\n' 2>/dev/null || :; } | LC_ALL=C sort
 	} | sha1sum
 }
 

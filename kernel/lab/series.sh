@@ -90,7 +90,7 @@ list_kernel()
 {
 	(
 		cd "$top/kernel"
-		find files patches -type f 2>/dev/null | LC_ALL=C sort |
+		{ find files patches -type f 2>/dev/null || :; } | LC_ALL=C sort |
 			while IFS= read -r path; do
 				echo "$(git hash-object --no-filters "$path") $path"
 			done

@@ -4,12 +4,14 @@
 # From the package's tarball to a git repository (build/linux.git), and from that,
 # kernel/files and kernel/patches to a source tree to build (build/linux).
 #
-#   refs/lab/base        the tarball as it is
-#   refs/lab/patched     base + files + patches, as one tree
+# refs/lab/base is the tarball, with one change (see import_tarball).
 
 files=$top/kernel/files
 patches=$top/kernel/patches
 linux_git=$build/linux.git
+
+# To be raised when what import_tarball makes changes.
+import_format=2
 
 # Independent of the user's configuration, so that what it writes is always the same.
 lgit()
@@ -31,7 +33,7 @@ read_base()
 	fi
 }
 
-# base_version FILE: of the tree whose top Makefile is on stdin.
+# The version of the tree whose top Makefile is on stdin.
 base_version()
 {
 	awk -F ' *= *' '$1 ~ /^(VERSION|PATCHLEVEL|SUBLEVEL)$/ { v = v "." $2 }
@@ -45,6 +47,8 @@ import_tarball()
 	rm -rf "$tmp" "$linux_git"
 	mkdir -p "$tmp/linux"
 	tar -xJf "$TARBALL" -C "$tmp/linux" --strip-components=1 || return 1
+	# Debian's .gitignore hides whatever is new, and new files are the point here.
+	sed -i -e '\,^/\*$,d' -e '\,^!/debian/$,d' "$tmp/linux/.gitignore"
 	git init -q --bare "$tmp/git" || return 1
 	# Everything as 'big' goes straight into one pack, in half the time.
 	linux_git=$tmp/git lgit --work-tree="$tmp/linux" -c core.bigFileThreshold=1 \
@@ -58,6 +62,7 @@ import_tarball()
 	mv "$tmp/linux" "$build/linux-stock"
 	linux_git=$tmp/git lgit ls-tree -r --name-only refs/lab/base | LC_ALL=C sort >"$tmp/git/base.list"
 	echo "$1" >"$tmp/git/base"
+	: >"$tmp/git/base.$import_format"
 	mv "$tmp/git" "$linux_git"
 	rmdir "$tmp"
 }
@@ -73,7 +78,7 @@ need_base()
 	need_packages "${packages_kernel[@]}" "$PACKAGE"
 	version=$(dpkg-query -W -f '${Version}' "$PACKAGE")
 	name="$PACKAGE $version"
-	[[ -f $linux_git/base && $(<"$linux_git/base") == "$name" && -d $build/linux-stock ]] && return
+	[[ -f $linux_git/base.$import_format && $(<"$linux_git/base") == "$name" && -d $build/linux-stock ]] && return
 
 	[[ -r $TARBALL ]] || die "$PACKAGE is installed but $TARBALL is missing: apt-get install --reinstall $PACKAGE."
 	if dpkg --compare-versions "$version" lt "$VERSION"; then

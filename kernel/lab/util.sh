@@ -33,7 +33,7 @@ run_at_exit()
 {
 	local status=$? command
 
-	trap - EXIT INT TERM HUP
+	trap - EXIT INT TERM HUP ERR
 	set +e
 	for command in "${at_exit_commands[@]}"; do
 		eval "$command"

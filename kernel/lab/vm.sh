@@ -312,7 +312,7 @@ cmd_run()
 {
 	parse_vm_options run "$@"
 	((${#vm_rest[@]})) || usage_error "run: which command?"
-	vm_run "${vm_rest[@]}"
+	vm_run "${vm_rest[@]}" || exit $?
 }
 
 cmd_shell()
@@ -321,5 +321,5 @@ cmd_shell()
 	[[ -t 0 && -t 1 ]] || die "shell needs a terminal; ./lab run COMMAND does not."
 	((${#vm_rest[@]})) || vm_rest=("${SHELL:-/bin/bash}")
 	vm_tty=$(stty size | tr ' ' x)
-	vm_run "${vm_rest[@]}"
+	vm_run "${vm_rest[@]}" || exit $?
 }

@@ -93,17 +93,22 @@ fingerprint()
 	} | sha1sum
 }
 
-# The source tree of a flavour, up to date. Needs the lock.
+# The source tree of a flavour, up to date; source_print is what it was made from.
+# Needs the lock on the builds.
 need_source()
 {
 	local tree
 
+	lock source
 	need_base
-	[[ $1 != stock ]] || return 0
-	read_series
-	check_claims
-	tree=$(patched_tree) || exit 1
-	checkout_linux "$tree"
+	source_print=$(fingerprint "$1")
+	if [[ $1 != stock ]]; then
+		read_series
+		check_claims
+		tree=$(patched_tree) || exit 1
+		checkout_linux "$tree"
+	fi
+	unlock source
 }
 
 have_kernel()
@@ -117,21 +122,19 @@ have_kernel()
 # need_kernel FLAVOUR: built, and up to date with kernel/.
 need_kernel()
 {
-	local flavour=$1 dir print
+	local flavour=$1 dir
 
 	have_kernel "$flavour" && return
-	lock_build
-	have_kernel "$flavour" && { unlock_build; return; } # someone else did it
+	lock builds
+	have_kernel "$flavour" && { unlock builds; return; } # someone else did it
 	dir=$(kernel_dir "$flavour")
-	need_base
-	print=$(fingerprint "$flavour")
 	need_source "$flavour"
 	[[ -f $dir/vmlinux ]] || need_space 3000 "building a kernel"
 	configure "$flavour" || die "the $flavour kernel cannot be configured: see $build/log/config-$flavour.log."
 	with_progress "building the $flavour kernel" "$build/log/kernel-$flavour.log" \
 		kmake "$flavour" -j"$jobs" vmlinux modules || return 1
-	echo "$print" >"$dir/lab.fingerprint"
-	unlock_build
+	echo "$source_print" >"$dir/lab.fingerprint"
+	unlock builds
 }
 
 cmd_kernel()

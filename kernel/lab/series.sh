@@ -78,6 +78,7 @@ series_commits()
 	for i in "${!series_patches[@]}"; do
 		index_patch "${series_patches[i]}"
 		for path in "${!file_step[@]}"; do
+			# shellcheck disable=SC2004 # an associative array
 			((file_step[$path] != i)) || echo "$path"
 		done | index_files
 		commit=$(step_commit "$commit" "${series_patches[i]}" '') || exit 1
@@ -136,7 +137,7 @@ cmd_tree()
 		esac
 		shift
 	done
-	lock_build
+	lock source
 	need_base
 	read_series
 	check_claims
@@ -185,7 +186,7 @@ new_claims()
 			claimed_by "$path" "${claims[i]}" && hits+=("$i")
 		done
 		if ((${#hits[@]} == 0)); then
-			commit=$(lgit rev-list "refs/lab/base..$head" --diff-filter=A --no-renames -- ":(literal)$path" | tail -n 1)
+			commit=$(lgit log --format=%H --diff-filter=A --no-renames "refs/lab/base..$head" -- ":(literal)$path" | tail -n 1)
 			for i in "${!commits[@]}"; do
 				[[ ${commits[i]} != "$commit" ]] || hits+=("$i")
 			done
@@ -212,6 +213,23 @@ new_claims()
 		done
 	done
 	[[ -z $bad ]] || die "each new file needs one commit with a trailer 'New-files: path' (git rebase -i, reword)."
+}
+
+# A commit that only changes files which others bring in has no patch: what it
+# changed is in kernel/files.
+drop_empty_steps()
+{
+	local i
+
+	for i in "${!commits[@]}"; do
+		if [[ -z ${claims[i]} && -z $(lgit diff-tree -r --no-renames --name-only "${commits[i]}^" "${commits[i]}" |
+			LC_ALL=C sort | LC_ALL=C comm -12 - "$linux_git/base.list" | head -n 1) ]]; then
+			say "'$(lgit log -1 --format=%s "${commits[i]}")' changes new files only: it is in kernel/files, and no patch."
+			unset "commits[i]" "claims[i]"
+		fi
+	done
+	commits=("${commits[@]}")
+	claims=("${claims[@]}")
 }
 
 # The chain of commits with only what changes files of the base, without trailers;
@@ -247,31 +265,12 @@ format_patches()
 		--src-prefix=a/ --dst-prefix=b/ --unified=3 --stat=72 --no-notes -o "$dir" "$@" "$range"
 }
 
-cmd_export()
+# export_to DIR HEAD: what kernel/files and kernel/patches are to be, as DIR/files
+# and DIR/patches.
+export_to()
 {
-	local force='' head last tmp=$build/export.tmp changed name i
+	local tmp=$1 head=$2 last i
 	local -a commits claims names
-
-	while (($#)); do
-		case $1 in
-		--force) force=1 ;;
-		*) usage_error "export: unknown argument '$1'; there is --force." ;;
-		esac
-		shift
-	done
-	lock_build
-	need_base
-	[[ -e $tree/.git && ! -e $linux_git/tree.incomplete ]] || die "there is no build/tree to export: ./lab tree makes it."
-	tree_is_settled
-	head=$(tgit rev-parse HEAD)
-	lgit merge-base --is-ancestor refs/lab/base "$head" ||
-		die "build/tree is not on top of $(<"$linux_git/base"): rebase it onto refs/lab/base."
-	[[ -z $(lgit rev-list --merges "refs/lab/base..$head") ]] || die "build/tree has a merge: a series is a line."
-	changed=$(changed_since_export)
-	if [[ -n $changed && -z $force ]]; then
-		printf '  kernel/%s\n' $changed >&2
-		die "these changed in kernel/ since build/tree was made of it, and export would undo that: bring the change into build/tree and ./lab export --force, or commit them and ./lab tree."
-	fi
 
 	rm -rf "$tmp"
 	mkdir -p "$tmp/files" "$tmp/patches"
@@ -282,6 +281,7 @@ cmd_export()
 	lgit diff-tree -r --no-renames --diff-filter=A --name-only refs/lab/base "$head" >"$tmp/new"
 	new_claims
 
+	drop_empty_steps
 	last=$(filtered_commits)
 	format_patches "refs/lab/base..$last" "$tmp/patches" --no-numbered
 	mapfile -t names < <(find "$tmp/patches" -name '*.patch' -printf '%f\n' | LC_ALL=C sort)
@@ -293,6 +293,35 @@ cmd_export()
 	new_index "$head"
 	(cd "$tmp/files" && lgit --work-tree=. checkout-index -q -f --stdin <"$tmp/new")
 	drop_index
+}
+
+cmd_export()
+{
+	local force='' head tmp=$build/export.tmp changed name
+
+	while (($#)); do
+		case $1 in
+		--force) force=1 ;;
+		*) usage_error "export: unknown argument '$1'; there is --force." ;;
+		esac
+		shift
+	done
+	lock source
+	need_base
+	[[ -e $tree/.git && ! -e $linux_git/tree.incomplete ]] || die "there is no build/tree to export: ./lab tree makes it."
+	tree_is_settled
+	head=$(tgit rev-parse HEAD)
+	lgit merge-base --is-ancestor refs/lab/base "$head" ||
+		die "build/tree is not on top of $(<"$linux_git/base"): rebase it onto refs/lab/base."
+	[[ -z $(lgit rev-list --merges "refs/lab/base..$head") ]] || die "build/tree has a merge: a series is a line."
+	changed=$(changed_since_export)
+	if [[ -n $changed && -z $force ]]; then
+		# shellcheck disable=SC2001
+		sed 's,^,  kernel/,' <<<"$changed" >&2
+		die "these changed in kernel/ since build/tree was made of it, and export would undo that: bring the change into build/tree and ./lab export --force, or commit them and ./lab tree."
+	fi
+
+	export_to "$tmp" "$head"
 	mkdir -p "$files" "$patches"
 	# By contents, so that what is the same keeps its time and is not built again.
 	rsync -rlp --checksum --delete "$tmp/files/" "$files/"
@@ -317,7 +346,7 @@ cmd_series()
 	dir=$(realpath -m -- "$1")
 	[[ ! -e $dir || (-d $dir && -z $(ls -A "$dir")) ]] ||
 		die "$1 is there already and is not an empty directory: name another."
-	lock_build
+	lock source
 	need_base
 	read_series
 	check_claims

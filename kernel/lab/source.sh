@@ -26,7 +26,7 @@ lgit()
 read_base()
 {
 	PACKAGE='' TARBALL='' SERIES='' VERSION=''
-	# shellcheck source=../base
+	# shellcheck source=kernel/base
 	. "$top/kernel/base"
 	if [[ -z $PACKAGE || -z $TARBALL || -z $SERIES || -z $VERSION ]]; then
 		die "kernel/base must set PACKAGE, TARBALL, SERIES and VERSION."

@@ -38,7 +38,7 @@ run_at_exit()
 	for command in "${at_exit_commands[@]}"; do
 		eval "$command"
 	done
-	exit $status
+	exit "$status"
 }
 
 # The process group of a job that this process started.
@@ -51,23 +51,33 @@ end_group()
 	return 0
 }
 
-# One lab at a time changes build/. Held until the process ends or unlock_build.
-lock_build()
+# Several labs may run at once; what they must not do at once has a lock:
+#   builds   build/linux and what is built from it: long
+#   source   build/linux.git, build/tree, kernel/: short, and inside of the other
+# Held until unlock or the end of the process.
+declare -A lock_fd=()
+
+lock()
 {
-	[[ -n ${lab_lock:-} ]] && return
+	local fd
+
+	[[ -z ${lock_fd[$1]:-} ]] || return 0
 	mkdir -p "$build" 2>/dev/null || die "cannot write in $top: make it writable for you."
-	exec {lab_lock}>"$build/lock"
-	if ! flock -n "$lab_lock"; then
-		say "another ./lab is at work in $build; waiting for it."
-		flock "$lab_lock"
+	exec {fd}>"$build/lock.$1"
+	if ! flock -n "$fd"; then
+		say "another ./lab is at work on the $1 in $build; waiting for it."
+		flock "$fd"
 	fi
+	lock_fd[$1]=$fd
 }
 
-unlock_build()
+unlock()
 {
-	[[ -n ${lab_lock:-} ]] || return 0
-	exec {lab_lock}>&-
-	lab_lock=
+	local fd=${lock_fd[$1]:-}
+
+	[[ -n $fd ]] || return 0
+	exec {fd}>&-
+	unset "lock_fd[$1]"
 }
 
 # need_space MIB WHAT: before a step that would otherwise stop in the middle.
@@ -116,13 +126,14 @@ with_progress()
 		fi
 	done
 	wait "$pid" && status=0 || status=$?
-	progress_pid=
+	# shellcheck disable=SC2034 # for lab's at_exit
+	progress_pid=''
 	[[ -t 2 ]] && printf '\r\033[K' >&2
 	if ((status)); then
 		say "$title failed after $(elapsed "$begin"):"
 		grep -aE -m 20 'error:|Error |ERROR|fatal:|undefined|No space|\*\*\*' "$log" >&2 || tail -n 20 "$log" >&2
 		say "all of it is in $log"
-		return $status
+		return "$status"
 	fi
 	say "$title: done in $(elapsed "$begin")"
 }

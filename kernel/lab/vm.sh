@@ -123,6 +123,7 @@ write_job()
 	)
 }
 
+# shellcheck disable=SC2054 # the commas are QEMU's
 qemu_command()
 {
 	local half=$((vm_mem / 2)) dir cpus0=0 cpus1='' append
@@ -173,7 +174,7 @@ await()
 		wait "$1" || :
 		return 0
 	fi
-	sleep "$2" </dev/null >/dev/null 2>&1 &
+	sleep "$2" >/dev/null 2>&1 &
 	clock=$!
 	wait -n "$1" "$clock" || :
 	if kill "$clock" 2>/dev/null; then

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash disable=SC2034,SC2154
+
+step_title="lab itself, what needs no machine"
+
+# refuses STATUS WORDS ARGUMENT...: lab says something with WORDS, and ends so.
+refuses()
+{
+	local status=$1 words=$2 got output
+	shift 2
+
+	output=$("$top/lab" "$@" 2>&1) && got=0 || got=$?
+	echo "$output"
+	((got == status)) && [[ $output == *"$words"* ]]
+}
+
+spdx_everywhere()
+{
+	local path bad=''
+
+	while IFS= read -r path; do
+		[[ -f $top/$path && -s $top/$path ]] || continue
+		case $path in
+		LICENSES/* | *.patch | */series | *.md | *.json | *.png | .gitignore | */.gitignore) continue ;;
+		esac
+		head -n 5 "$top/$path" | grep -q SPDX-License-Identifier || {
+			echo "$path"
+			bad=1
+		}
+	done < <(git -C "$top" ls-files)
+	[[ -z $bad ]]
+}
+
+need_series()
+{
+	lock source
+	need_base
+	read_series
+	check_claims
+}
+
+scripts_are_clean()
+{
+	cd "$top" || return
+	shellcheck -x -a lab .ci/run
+	shellcheck kernel/lab/tests.d/*.sh
+}
+
+# kernel/ to commits and back changes nothing.
+series_round_trip()
+{
+	local head tmp=$build/test-export.tmp
+
+	need_series
+	head=$(tree_commits)
+	export_to "$tmp" "$head"
+	[[ ! -d $patches ]] || diff -r "$tmp/patches" "$patches"
+	[[ ! -d $files ]] || diff -r "$tmp/files" "$files"
+	rm -rf "$tmp"
+}
+
+# As a maintainer would: git am on a pristine tree.
+series_applies()
+{
+	local dir=$build/test-series work=$build/test-am.tmp want got
+
+	rm -rf "$dir"
+	"$top/lab" series "$dir"
+	need_series
+	want=$(patched_tree)
+	rm -rf "$work"
+	lgit worktree prune
+	lgit worktree add -f --detach --no-checkout "$work" refs/lab/base
+	# Only the files that it touches, since the others take their time.
+	cat "$dir"/*.patch | sed -n 's,^diff --git a/\(.*\) b/.*,/\1,p' | sort -u \
+		>"$(git -C "$work" rev-parse --git-path info/sparse-checkout)"
+	export GIT_COMMITTER_NAME=gmem GIT_COMMITTER_EMAIL=gmem@localhost
+	git -C "$work" -c core.sparseCheckout=true read-tree -mu HEAD
+	git -C "$work" -c core.sparseCheckout=true am -q "$dir"/*.patch
+	got=$(git -C "$work" rev-parse 'HEAD^{tree}')
+	lgit worktree remove --force "$work"
+	rm -rf "$dir"
+	echo "the tree is $got and should be $want"
+	[[ $got == "$want" ]]
+}
+
+step_run()
+{
+	check "unknown option" refuses 2 "unknown option" --no-such
+	check "unknown command" refuses 2 "unknown command" no-such
+	check "run without a command" refuses 2 "which command" run
+	check "run with a bad number" refuses 2 "--smp takes" run --smp many true
+	check "run with an unknown option" refuses 2 "unknown option" run --fast true
+	check "run with a missing value" refuses 2 "needs a value" run --mem
+	check "kernel with an unknown option" refuses 2 "is not one of" kernel --fast
+	check "series without a directory" refuses 2 "which directory" series
+	check "series into a full directory" refuses 1 "not an empty directory" series "$top/kernel"
+	check "test with an unknown step" refuses 2 "no step" test no-such
+	check "help" refuses 0 "usage:" help
+	check "no arguments" refuses 0 "usage:"
+	check "SPDX lines" spdx_everywhere
+	check "shellcheck" scripts_are_clean
+	check "series round trip" series_round_trip
+	[[ ! -s $patches/series ]] || check "series applies with git am" series_applies
+}

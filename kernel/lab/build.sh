@@ -6,6 +6,9 @@
 #   lab     base + files + patches, kernel/config/lab.config
 #   debug   the same source, with kernel/config/debug.config on top
 #   stock   the base alone, with lab.config
+#   uml, uml-debug
+#           the same source for ARCH=um, with uml.config and uml-debug.config, and what
+#           each .kunitconfig in kernel/files asks for
 
 jobs=$(nproc)
 
@@ -21,17 +24,35 @@ flavour_source()
 
 flavour_fragments()
 {
-	echo "$top/kernel/config/lab.config"
-	[[ $1 != debug ]] || echo "$top/kernel/config/debug.config"
+	local dir=$top/kernel/config
+
+	case $1 in
+	lab | stock) echo "$dir/lab.config" ;;
+	debug) printf '%s\n' "$dir/lab.config" "$dir/debug.config" ;;
+	uml) echo "$dir/uml.config" ;;
+	uml-debug) printf '%s\n' "$dir/uml.config" "$dir/uml-debug.config" ;;
+	esac
+	[[ $1 != uml* ]] || kunit_configs
+}
+
+kunit_configs()
+{
+	[[ ! -d $files ]] || find "$files" -name .kunitconfig | LC_ALL=C sort
 }
 
 kmake()
 {
-	local flavour=$1
+	local flavour=$1 arch=x86_64
 	shift
-	# Debian's compilers say who they are; the lab's kernel does not.
+
+	[[ $flavour != uml* ]] || arch=um
 	make -C "$(flavour_source "$flavour")" O="$(kernel_dir "$flavour")" --no-print-directory \
-		KBUILD_BUILD_USER=gmem KBUILD_BUILD_HOST=lab LOCALVERSION= "$@"
+		ARCH="$arch" KBUILD_BUILD_USER=gmem KBUILD_BUILD_HOST=lab LOCALVERSION= "$@"
+}
+
+flavour_targets()
+{
+	[[ $1 == uml* ]] && echo linux || echo vmlinux modules
 }
 
 # Did every line of the fragments take effect? A later one overrules an earlier.
@@ -122,17 +143,18 @@ have_kernel()
 # need_kernel FLAVOUR: built, and up to date with kernel/.
 need_kernel()
 {
-	local flavour=$1 dir
+	local flavour=$1 dir targets
 
 	have_kernel "$flavour" && return
 	lock builds
 	have_kernel "$flavour" && { unlock builds; return; } # someone else did it
 	dir=$(kernel_dir "$flavour")
 	need_source "$flavour"
+	read -ra targets < <(flavour_targets "$flavour")
 	[[ -f $dir/vmlinux ]] || need_space 3000 "building a kernel"
 	configure "$flavour" || die "the $flavour kernel cannot be configured: see $build/log/config-$flavour.log."
 	with_progress "building the $flavour kernel" "$build/log/kernel-$flavour.log" \
-		kmake "$flavour" -j"$jobs" vmlinux modules || return 1
+		kmake "$flavour" -j"$jobs" "${targets[@]}" || return 1
 	echo "$source_print" >"$dir/lab.fingerprint"
 	unlock builds
 }

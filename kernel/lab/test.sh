@@ -116,11 +116,25 @@ program_result()
 	esac
 }
 
-# in_lab OPTIONS -- COMMAND...: as ./lab run does, but its output goes to
-# $test_log/STEP-vm.log too. The status is run's.
+# in_lab FLAVOUR OPTION... -- COMMAND...: as ./lab run.
 in_lab()
 {
-	"$top/lab" run "$@"
+	local flavour=$1 options=()
+	shift
+
+	[[ $flavour == lab ]] || options=("--$flavour")
+	"$top/lab" run ${LAB_AS_IS:+--as-is} "${options[@]}" "$@"
+}
+
+# vm_result NAME STATUS LOG: whether the machine that ran something was well.
+vm_result()
+{
+	case $2 in
+	0) passed "$1" ;;
+	"$STATUS_SPLAT" | "$STATUS_PANIC" | "$STATUS_BOOT" | "$STATUS_TIMEOUT")
+		failed "$1" "$(grep -a '^lab: ' "$3" | head -n 1)" "$3" ;;
+	*) failed "$1" "status $2: $(grep -av '^lab: ' "$3" | tail -n 1)" "$3" ;;
+	esac
 }
 
 # --- the runner

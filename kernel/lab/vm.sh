@@ -62,16 +62,23 @@ parse_vm_options()
 	vm_rest=("$@")
 }
 
+compile()
+{
+	gcc -O2 -Wall "$@" || die "that does not compile."
+}
+
 # build/initrd.cpio: init.c, alone.
 need_initrd()
 {
 	local gen tmp=$build/initrd.tmp
 
-	[[ $build/initrd.cpio -nt $top/kernel/lab/init.c ]] && return
+	if [[ ! $build/tsc -nt $top/kernel/lab/tsc.c ]]; then
+		compile -o "$build/tsc" "$top/kernel/lab/tsc.c"
+	fi
+	[[ ! $build/initrd.cpio -nt $top/kernel/lab/init.c ]] || return 0
 	gen=$(kernel_dir "$vm_flavour")/usr/gen_init_cpio
 	mkdir -p "$tmp"
-	gcc -O2 -Wall -static -o "$tmp/init" "$top/kernel/lab/init.c" || die "kernel/lab/init.c does not compile."
-	strip "$tmp/init"
+	compile -static -s -o "$tmp/init" "$top/kernel/lab/init.c"
 	cat >"$tmp/list" <<-END
 		dir /dev 0755 0 0
 		nod /dev/console 0600 0 0 c 5 1
@@ -126,14 +133,17 @@ write_job()
 # shellcheck disable=SC2054 # the commas are QEMU's
 qemu_command()
 {
-	local half=$((vm_mem / 2)) dir cpus0=0 cpus1='' append
+	local half=$((vm_mem / 2)) dir cpus0=0 cpus1='' append khz
 
 	dir=$(kernel_dir "$vm_flavour")
 	if ((vm_smp > 1)); then
 		cpus0=0-$((vm_smp / 2 - 1))
 		cpus1=,cpus=$((vm_smp / 2))-$((vm_smp - 1))
 	fi
-	append="console=ttyS0 ignore_loglevel oops=panic panic=-1 reboot=t no_timer_check tsc=reliable"
+	# An instruction is a nanosecond where they are counted.
+	khz=1000000
+	[[ -n $vm_icount ]] || khz=$("$build/tsc")
+	append="console=ttyS0 ignore_loglevel oops=panic panic=-1 reboot=t no_timer_check tsc=reliable tsc_early_khz=$khz"
 	append+=" 8250.nr_uarts=1 mitigations=off random.trust_cpu=on cgroup_no_v1=all $vm_append"
 	qemu=(qemu-system-x86_64 -nodefaults -no-user-config -display none -nic none -no-reboot
 		-machine pc,usb=off,vmport=off,hpet=off,smbus=off -cpu max -smp "$vm_smp,sockets=$vm_smp" -m "${vm_mem}M"

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash disable=SC2034,SC2154,SC2016
+
+step_title="KVM selftests, the tree's own and ours, on both of the lab's kernels"
+
+selftests_upstream=(
+	guest_memfd_test
+	set_memory_region_test
+	x86_64/private_mem_conversions_test
+	x86_64/private_mem_kvm_exits_test
+	pre_fault_memory_test
+)
+
+# Ours: every .c in kernel/files that has a main().
+selftests_ours()
+{
+	local dir=$files/tools/testing/selftests/kvm
+
+	[[ ! -d $dir ]] || (cd "$dir" && grep -lrE '^int main\(|^TEST_HARNESS_MAIN|KVM_ONE_VCPU_TEST_SUITE' --include='*.c' .) |
+		sed -e 's,^\./,,' -e 's,\.c$,,' | LC_ALL=C sort
+}
+
+build_selftests()
+{
+	local headers=$build/selftests/headers out=$build/selftests/kvm
+
+	mkdir -p "$headers" "$out"
+	# What does not build any more must not be found from an earlier run.
+	(cd "$out" && rm -f "$@")
+	kmake lab -s headers_install INSTALL_HDR_PATH="$headers"
+	make -C "$build/linux/tools/testing/selftests/kvm" -j"$jobs" -k --no-print-directory \
+		OUTPUT="$out" KHDR_INCLUDES="-isystem $headers/include" "${@/#/$out/}"
+}
+
+# Inside the machine: each test with its own log, and a line when it is done.
+selftests_driver='
+	out=$1 seconds=$2
+	shift 2
+	for name; do
+		args=
+		case $name in
+		*=*) args=${name#*=} name=${name%%=*} ;;
+		esac
+		log=$LAB_RESULTS/selftests/$(echo "$name" | tr / -).log
+		begin=$(date +%s)
+		timeout -k 10 "$seconds" "$out/$name" $args >"$log" 2>&1 </dev/null
+		echo "$name $? $(($(date +%s) - begin))"
+	done'
+
+run_selftests()
+{
+	local flavour=$1 seconds=$2 log=$test_log/selftests-$1.log name status took missing
+	local -A done_tests=()
+	shift 2
+
+	rm -rf "$results/selftests"
+	mkdir -p "$results/selftests"
+	# The status of the machine comes last, as a line of its own.
+	while read -r name status took; do
+		if [[ $name == machine ]]; then
+			vm_result "the $flavour kernel keeps a clean log" "$status" "$log"
+			continue
+		fi
+		done_tests[$name]=1
+		cp "$results/selftests/${name//\//-}.log" "$test_log/$flavour-${name//\//-}.log"
+		program_result "$name" "$status" "$test_log/$flavour-${name//\//-}.log" "$took"
+	done < <(
+		set +e
+		in_lab "$flavour" --timeout $((seconds * $# + 120)) -- \
+			sh -c "$selftests_driver" - "$build/selftests/kvm" "$seconds" "$@" 2>"$log"
+		echo "machine $? 0"
+	)
+	for name; do
+		name=${name%%=*}
+		[[ -n ${done_tests[$name]:-} ]] || failed "$name" "did not run to its end: the machine died" "$log"
+	done
+}
+
+step_run()
+{
+	local flavour name all=() have=() ours
+
+	mapfile -t ours < <(selftests_ours)
+	all=("${selftests_upstream[@]}" "${ours[@]}")
+	for flavour in lab debug; do
+		need_kernel "$flavour" || {
+			failed "the $flavour kernel builds" "see the log" "$build/log/kernel-$flavour.log"
+			return
+		}
+	done
+	lock builds
+	need_source lab
+	with_progress "building the selftests" "$build/log/selftests.log" build_selftests "${all[@]}" || :
+	unlock builds
+	for name in "${all[@]}"; do
+		if [[ ! -x $build/selftests/kvm/$name ]]; then
+			failed "$name builds" "it does not" "$build/log/selftests.log"
+		elif [[ $name == gmem_race_test ]]; then
+			have+=("$name=60")
+		else
+			have+=("$name")
+		fi
+	done
+	for flavour in lab debug; do
+		step=selftests-$flavour run_selftests "$flavour" 300 "${have[@]}"
+	done
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Steal time in slots whose memory is a guest_memfd that converts in place.
+ */
+
+#include <linux/kvm_host.h>
+#include <linux/pagemap.h>
+#include <linux/sched.h>
+
+#include "cpuid.h"
+#include "trace.h"
+#include "x86.h"
+
+/**
+ * kvm_gmem_record_steal_time - tell the guest how long it has not been running
+ * @vcpu: the running vCPU
+ * @slot: the slot of @gpa, which is gmem only
+ * @gpa: where struct kvm_steal_time is
+ *
+ * Return: what the guest left in 'preempted', KVM_VCPU_* flags.
+ */
+u8 kvm_gmem_record_steal_time(struct kvm_vcpu *vcpu,
+			      struct kvm_memory_slot *slot, gpa_t gpa)
+{
+	struct kvm_gmem_access access;
+	struct kvm_steal_time *st;
+	u8 preempted = 0;
+	u32 version;
+	void *kaddr;
+	u64 delay;
+
+	kaddr = kvm_gmem_access_begin(slot, gpa_to_gfn(gpa), &access);
+	if (IS_ERR(kaddr))
+		return 0;
+
+	/* Aligned to its size, see KVM_STEAL_VALID_BITS: it is in one page. */
+	st = kaddr + offset_in_page(gpa);
+
+	/* Taking the flags is one step: the guest sets them meanwhile. */
+	if (guest_pv_has(vcpu, KVM_FEATURE_PV_TLB_FLUSH)) {
+		preempted = xchg(&st->preempted, 0);
+		trace_kvm_pv_tlb_flush(vcpu->vcpu_id,
+				       preempted & KVM_VCPU_FLUSH_TLB);
+	} else {
+		WRITE_ONCE(st->preempted, 0);
+	}
+	vcpu->arch.st.preempted = 0;
+
+	/* Odd while it is being written; the first time it can be anything. */
+	version = (READ_ONCE(st->version) + 1) | 1;
+	WRITE_ONCE(st->version, version);
+	smp_wmb();
+
+	delay = current->sched_info.run_delay;
+	WRITE_ONCE(st->steal, READ_ONCE(st->steal) + delay - vcpu->arch.st.last_steal);
+	vcpu->arch.st.last_steal = delay;
+
+	smp_wmb();
+	WRITE_ONCE(st->version, version + 1);
+
+	kvm_gmem_access_end(&access);
+
+	return preempted;
+}
+
+/**
+ * kvm_gmem_set_preempted - tell other vCPUs that this one is preempted
+ * @vcpu: the vCPU that is being scheduled out
+ * @slot: the slot of @gpa, which is gmem only
+ * @gpa: where struct kvm_steal_time is
+ *
+ * Context: atomic.
+ */
+void kvm_gmem_set_preempted(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot,
+			    gpa_t gpa)
+{
+	gpa += offsetof(struct kvm_steal_time, preempted);
+
+	if (!kvm_gmem_write_byte_atomic(slot, gpa, KVM_VCPU_PREEMPTED))
+		vcpu->arch.st.preempted = KVM_VCPU_PREEMPTED;
+}

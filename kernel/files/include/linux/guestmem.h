@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _LINUX_GUESTMEM_H
+#define _LINUX_GUESTMEM_H
+
+/*
+ * Memory for guests, which the host cannot read: the library under
+ * hypervisors.  An inode is memory; a view is one VM's window on it.
+ * See Documentation/mm/guestmem.rst.
+ */
+
+#include <linux/bits.h>
+#include <linux/fs.h>
+#include <linux/list.h>
+#include <linux/types.h>
+
+struct file;
+struct folio;
+struct inode;
+struct module;
+struct seq_file;
+struct vm_area_struct;
+
+/**
+ * enum guestmem_state - who may reach a page
+ * @GUESTMEM_SHARED: the guest and the host's userspace
+ * @GUESTMEM_PRIVATE: the guest, and not the host's userspace
+ * @GUESTMEM_ANY: either; only as a filter
+ */
+enum guestmem_state {
+	GUESTMEM_SHARED		= BIT(0),
+	GUESTMEM_PRIVATE	= BIT(1),
+	GUESTMEM_ANY		= GUESTMEM_SHARED | GUESTMEM_PRIVATE,
+};
+
+/* Flags of guestmem_create(). */
+#define GUESTMEM_CONVERTIBLE	BIT(0)	/* can be mapped, and converted in place */
+#define GUESTMEM_INIT_SHARED	BIT(1)	/* starts out shared, not private */
+
+/**
+ * struct guestmem_view - one VM's view of an inode
+ * @entry: the inode's list of views
+ * @inode: the memory, from guestmem_attach() on
+ *
+ * Embedded by the hypervisor in what it hangs on its file.
+ */
+struct guestmem_view {
+	struct list_head entry;
+	struct inode *inode;
+};
+
+/**
+ * struct guestmem_ops - what a hypervisor does when memory changes
+ * @owner: module that holds the functions; pinned as long as the inode lives,
+ *	   which is longer than the last file
+ * @invalidate_begin: remove the guest mappings of those pages of the view in
+ *	[start, end) that are in one of @states, and let no new mapping of the
+ *	range come up before @invalidate_end.  May sleep.
+ * @invalidate_end: the counterpart, called for the same range and with the
+ *	same bindings as the begin.
+ * @make_private: optional; a populated folio becomes private, contents kept
+ * @make_shared: optional; a populated folio becomes shared, contents kept
+ * @reclaim: optional; a folio is on its way back to the page allocator, its
+ *	contents are of no interest.  Must not sleep.
+ *
+ * @make_private and @make_shared run after @invalidate_begin and before the
+ * new state can be seen, with the inode's invalidate_lock held exclusively.
+ * They cannot fail: what can has to be refused before.
+ *
+ * Converting is not freeing: a hook that serves both could not tell 'preserve'
+ * from 'scrub', which is why @make_shared and @reclaim are two.
+ */
+struct guestmem_ops {
+	struct module *owner;
+	void (*invalidate_begin)(struct guestmem_view *view, pgoff_t start,
+				 pgoff_t end, enum guestmem_state states);
+	void (*invalidate_end)(struct guestmem_view *view, pgoff_t start,
+			       pgoff_t end);
+	void (*make_private)(struct folio *folio);
+	void (*make_shared)(struct folio *folio);
+	void (*reclaim)(struct folio *folio);
+};
+
+/**
+ * struct guestmem_range - a run of pages, see guestmem_next_range()
+ * @start: first index
+ * @end: index behind the last
+ * @state: of all pages of the run
+ * @populated: how many pages have memory
+ * @node: NUMA node of all populated pages, or NUMA_NO_NODE (none is
+ *	  populated), or GUESTMEM_NODE_MIXED
+ */
+struct guestmem_range {
+	pgoff_t start;
+	pgoff_t end;
+	enum guestmem_state state;
+	unsigned long populated;
+	int node;
+};
+
+#define GUESTMEM_NODE_MIXED	(-2)
+
+/* inode.c */
+struct inode *guestmem_create(const struct guestmem_ops *ops, const char *name,
+			      loff_t size, unsigned int flags);
+struct file *guestmem_open(struct inode *inode, const char *name,
+			   const struct file_operations *fops,
+			   void *private_data);
+
+/* view.c */
+void guestmem_attach(struct inode *inode, struct guestmem_view *view);
+void guestmem_detach(struct inode *inode, struct guestmem_view *view);
+void guestmem_lock_bindings(struct inode *inode);
+void guestmem_unlock_bindings(struct inode *inode);
+
+/* folio.c */
+struct folio *guestmem_get_folio(struct inode *inode, pgoff_t index);
+void guestmem_init_folio(struct folio *folio);
+long guestmem_fallocate(struct inode *inode, int mode, loff_t offset,
+			loff_t len);
+
+/* share.c */
+bool guestmem_convertible(const struct inode *inode);
+enum guestmem_state guestmem_state(struct inode *inode, pgoff_t index);
+enum guestmem_state guestmem_run(struct inode *inode, pgoff_t index,
+				 pgoff_t *end);
+bool guestmem_next_run(struct inode *inode, pgoff_t *start, pgoff_t *end,
+		       pgoff_t limit, enum guestmem_state states);
+
+/* convert.c */
+int guestmem_convert(struct inode *inode, pgoff_t start, pgoff_t end,
+		     enum guestmem_state to, bool zero, pgoff_t *error_index);
+
+/* map.c */
+int guestmem_mmap(struct inode *inode, struct vm_area_struct *vma);
+
+/* stat.c */
+int guestmem_next_range(struct inode *inode, pgoff_t start, pgoff_t end,
+			bool by_node, struct guestmem_range *range);
+loff_t guestmem_llseek(struct file *file, loff_t offset, int whence);
+void guestmem_show_fdinfo(struct seq_file *m, struct inode *inode);
+
+#endif /* _LINUX_GUESTMEM_H */

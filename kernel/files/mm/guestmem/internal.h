@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _MM_GUESTMEM_INTERNAL_H
+#define _MM_GUESTMEM_INTERNAL_H
+
+#include <linux/guestmem.h>
+#include <linux/maple_tree.h>
+#include <linux/mempolicy.h>
+#include <linux/pagemap.h>
+#include <linux/rwsem.h>
+
+/**
+ * struct gmem_inode - memory that guests run in
+ * @vfs_inode: its i_mapping holds the folios; the mapping's invalidate_lock
+ *	orders everything that looks at the memory (shared) against everything
+ *	that takes it away or changes its state (exclusive)
+ * @ops: the hypervisor; NULL only while the inode is being made
+ * @flags: GUESTMEM_CONVERTIBLE, GUESTMEM_INIT_SHARED
+ * @policy: where folios are allocated
+ * @share: the state of each page, one entry a run (see share.c)
+ * @views: the VMs that see this memory
+ * @views_lock: writers of @views and of the bindings behind a view hold both
+ *	this and invalidate_lock exclusively, readers hold either of them: memory
+ *	failure comes with the folio lock and may not wait for invalidate_lock,
+ *	which is outside of it
+ */
+struct gmem_inode {
+	struct inode vfs_inode;
+	const struct guestmem_ops *ops;
+	unsigned int flags;
+	struct shared_policy policy;
+	struct maple_tree share;
+	struct list_head views;
+	struct rw_semaphore views_lock;
+};
+
+static inline struct gmem_inode *GMEM_I(const struct inode *inode)
+{
+	return container_of(inode, struct gmem_inode, vfs_inode);
+}
+
+static inline pgoff_t gmem_nr_pages(const struct inode *inode)
+{
+	return i_size_read(inode) >> PAGE_SHIFT;
+}
+
+/* view.c */
+void gmem_invalidate_begin(struct gmem_inode *gi, pgoff_t start, pgoff_t end,
+			   enum guestmem_state states);
+void gmem_invalidate_end(struct gmem_inode *gi, pgoff_t start, pgoff_t end);
+
+/* folio.c */
+extern const struct address_space_operations gmem_aops;
+int gmem_check_folios(struct inode *inode, pgoff_t *index, pgoff_t end,
+		      bool idle);
+void gmem_zero_folios(struct inode *inode, pgoff_t start, pgoff_t end);
+
+/* policy.c */
+#ifdef CONFIG_NUMA
+int gmem_set_policy(struct vm_area_struct *vma, struct mempolicy *mpol);
+struct mempolicy *gmem_get_policy(struct vm_area_struct *vma,
+				  unsigned long addr, pgoff_t *ilx);
+#endif
+struct folio *gmem_alloc_folio(struct gmem_inode *gi, pgoff_t index);
+
+/* share.c */
+void gmem_share_init(struct gmem_inode *gi);
+int gmem_share_fill(struct gmem_inode *gi, pgoff_t nr_pages);
+void gmem_share_destroy(struct gmem_inode *gi);
+bool gmem_share_trim(struct gmem_inode *gi, pgoff_t *start, pgoff_t *end,
+		     enum guestmem_state to);
+int gmem_share_prepare(struct gmem_inode *gi, struct ma_state *mas,
+		       pgoff_t start, pgoff_t end, enum guestmem_state to);
+void gmem_share_commit(struct ma_state *mas, enum guestmem_state to);
+void gmem_share_abort(struct ma_state *mas);
+
+#endif /* _MM_GUESTMEM_INTERNAL_H */

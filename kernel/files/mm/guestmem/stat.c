@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What is where: state, population and nodes, for those who ask.
+ */
+
+#include <linux/export.h>
+#include <linux/fs.h>
+#include <linux/mm.h>
+#include <linux/nodemask.h>
+#include <linux/rcupdate_wait.h>
+#include <linux/sched/signal.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+
+#include "internal.h"
+
+/*
+ * Account the populated pages of [range->start, range->end) in @range, and per
+ * node in @nodes unless that is NULL.  With @by_node stop, and cut @range short,
+ * where population or node changes.
+ */
+static void gmem_scan(struct inode *inode, bool by_node,
+		      struct guestmem_range *range, unsigned long *nodes)
+{
+	XA_STATE(xas, &inode->i_mapping->i_pages, range->start);
+	pgoff_t next = range->start;
+	struct folio *folio;
+
+	range->populated = 0;
+	range->node = NUMA_NO_NODE;
+
+	rcu_read_lock();
+	xas_for_each(&xas, folio, range->end - 1) {
+		pgoff_t first, end;
+		int node;
+
+		if (xas_retry(&xas, folio))
+			continue;
+
+		first = max(folio->index, range->start);
+		end = min(folio_next_index(folio), range->end);
+		node = folio_nid(folio);
+
+		if (by_node && first > next) {
+			/* A hole begins the range, or ends it. */
+			range->end = range->populated ? next : first;
+			break;
+		}
+		if (by_node && range->populated && node != range->node) {
+			range->end = first;
+			break;
+		}
+
+		if (!range->populated)
+			range->node = node;
+		else if (node != range->node)
+			range->node = GUESTMEM_NODE_MIXED;
+		range->populated += end - first;
+		if (nodes)
+			nodes[node] += end - first;
+		next = end;
+
+		if (need_resched()) {
+			xas_pause(&xas);
+			cond_resched_rcu();
+		}
+	}
+	rcu_read_unlock();
+
+	/* Populated up to here, and a hole from here on. */
+	if (by_node && range->populated && next < range->end)
+		range->end = next;
+}
+
+/**
+ * guestmem_next_range - describe the run at an index
+ * @inode: the memory
+ * @start: index of the run's first page
+ * @end: index behind the last page of interest, within the file
+ * @by_node: end the run also where population or node changes, not only where
+ *	     the state does
+ * @range: where to return the run, cut at @end
+ *
+ * Context: may sleep; takes the mapping's invalidate_lock shared.
+ * Return: 0, or -EINTR if a fatal signal came while waiting for the lock.
+ */
+int guestmem_next_range(struct inode *inode, pgoff_t start, pgoff_t end,
+			bool by_node, struct guestmem_range *range)
+{
+	pgoff_t run_end;
+
+	if (down_read_killable(&inode->i_mapping->invalidate_lock))
+		return -EINTR;
+
+	range->start = start;
+	range->state = guestmem_run(inode, start, &run_end);
+	range->end = min(run_end, end);
+	gmem_scan(inode, by_node, range, NULL);
+
+	filemap_invalidate_unlock_shared(inode->i_mapping);
+
+	return 0;
+}
+EXPORT_SYMBOL_GPL(guestmem_next_range);
+
+/**
+ * guestmem_llseek - seek, also to what is populated and to what is not
+ * @file: a file on the memory
+ * @offset: in bytes
+ * @whence: SEEK_DATA finds memory that is allocated, SEEK_HOLE what is not
+ *
+ * Context: may sleep; takes the mapping's invalidate_lock shared.
+ * Return: the new offset, -ENXIO if there is none, or -EINVAL.
+ */
+loff_t guestmem_llseek(struct file *file, loff_t offset, int whence)
+{
+	struct inode *inode = file_inode(file);
+	loff_t size = i_size_read(inode);
+	struct guestmem_range range;
+
+	if (whence != SEEK_DATA && whence != SEEK_HOLE)
+		return generic_file_llseek_size(file, offset, whence, size,
+						size);
+
+	if (offset < 0 || offset >= size)
+		return -ENXIO;
+
+	if (down_read_killable(&inode->i_mapping->invalidate_lock))
+		return -EINTR;
+
+	for (range.end = offset >> PAGE_SHIFT;
+	     range.end < gmem_nr_pages(inode); ) {
+		range.start = range.end;
+		range.end = gmem_nr_pages(inode);
+		gmem_scan(inode, true, &range, NULL);
+		if (!range.populated == (whence == SEEK_HOLE)) {
+			offset = max(offset, (loff_t)range.start << PAGE_SHIFT);
+			goto found;
+		}
+	}
+
+	/* Behind the end of the file there is a hole. */
+	offset = whence == SEEK_HOLE ? size : -ENXIO;
+found:
+	filemap_invalidate_unlock_shared(inode->i_mapping);
+
+	return offset < 0 ? offset : vfs_setpos(file, offset, size);
+}
+EXPORT_SYMBOL_GPL(guestmem_llseek);
+
+/**
+ * guestmem_show_fdinfo - describe memory in /proc/PID/fdinfo
+ * @m: where to
+ * @inode: the memory
+ *
+ * Numbers are in bytes; nodes that have nothing are left out.
+ *
+ * Context: may sleep; takes the mapping's invalidate_lock shared.
+ */
+void guestmem_show_fdinfo(struct seq_file *m, struct inode *inode)
+{
+	pgoff_t size = gmem_nr_pages(inode);
+	struct guestmem_range range = { .end = size };
+	unsigned long private = 0, *nodes;
+	pgoff_t s, e;
+	int node;
+
+	nodes = kcalloc(nr_node_ids, sizeof(*nodes), GFP_KERNEL);
+	if (!nodes)
+		return;
+
+	if (down_read_killable(&inode->i_mapping->invalidate_lock))
+		goto out;
+
+	for (s = 0; s < size; s = e)
+		if (guestmem_run(inode, s, &e) == GUESTMEM_PRIVATE)
+			private += e - s;
+	gmem_scan(inode, false, &range, nodes);
+
+	filemap_invalidate_unlock_shared(inode->i_mapping);
+
+	seq_printf(m, "gmem-size:\t%llu\n", (u64)size << PAGE_SHIFT);
+	seq_printf(m, "gmem-private:\t%llu\n", (u64)private << PAGE_SHIFT);
+	seq_printf(m, "gmem-shared:\t%llu\n", (u64)(size - private) << PAGE_SHIFT);
+	seq_printf(m, "gmem-populated:\t%llu\n", (u64)range.populated << PAGE_SHIFT);
+	for_each_node(node)
+		if (nodes[node])
+			seq_printf(m, "gmem-node%d:\t%llu\n", node,
+				   (u64)nodes[node] << PAGE_SHIFT);
+out:
+	kfree(nodes);
+}
+EXPORT_SYMBOL_GPL(guestmem_show_fdinfo);

@@ -1,0 +1,631 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Each allocation of each operation on a convertible guest_memfd fails once: the
+ * n-th one, for every n until the operation gets by with fewer.
+ *
+ * An operation that fails says ENOMEM and has changed nothing: neither state nor
+ * contents nor population nor the table of file descriptors; and it succeeds
+ * when it is tried again.
+ */
+#include <linux/mempolicy.h>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+
+#include "test_util.h"
+#include "kvm_util.h"
+#include "processor.h"
+#include "gmem_util.h"
+#include "kvm_test_harness.h"
+
+#define NR_PAGES	128
+#define SIZE		(NR_PAGES * PAGE_SIZE)
+#define SEED		1
+
+/* Punched out before operations that allocate memory. */
+#define HOLE_OFFSET	(64 * PAGE_SIZE)
+#define HOLE_SIZE	(8 * PAGE_SIZE)
+
+#define DEBUGFS		"/sys/kernel/debug"
+
+struct env {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *vcpu;
+	int fd;
+	void *mem;
+	void *other;
+	bool hva;
+	int new_fd;
+	int fail_nth;
+};
+
+FIXTURE(gmem_fault)
+{
+	struct env env;
+};
+
+GMEM_FIXTURE_VARIANTS(gmem_fault);
+
+static void write_knob(const char *name, const char *val)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), DEBUGFS "/%s", name);
+	fd = open(path, O_WRONLY);
+	TEST_ASSERT(fd >= 0 && write(fd, val, strlen(val)) == strlen(val),
+		    "%s to %s: %s", val, path, strerror(errno));
+	close(fd);
+}
+
+/* Also those that may sleep, and those for user memory, and single pages. */
+static bool enable_faults(void)
+{
+	if (access(DEBUGFS "/failslab/ignore-gfp-wait", W_OK))
+		mount("debugfs", DEBUGFS, "debugfs", 0, NULL);
+	if (access(DEBUGFS "/failslab/ignore-gfp-wait", W_OK) ||
+	    access(DEBUGFS "/fail_page_alloc/ignore-gfp-wait", W_OK))
+		return false;
+
+	write_knob("failslab/ignore-gfp-wait", "N");
+	write_knob("failslab/verbose", "0");
+	write_knob("fail_page_alloc/ignore-gfp-wait", "N");
+	write_knob("fail_page_alloc/ignore-gfp-highmem", "N");
+	write_knob("fail_page_alloc/min-order", "0");
+	write_knob("fail_page_alloc/verbose", "0");
+	return true;
+}
+
+static void restore_faults(void)
+{
+	write_knob("failslab/ignore-gfp-wait", "Y");
+	write_knob("failslab/verbose", "2");
+	write_knob("fail_page_alloc/ignore-gfp-wait", "Y");
+	write_knob("fail_page_alloc/ignore-gfp-highmem", "Y");
+	write_knob("fail_page_alloc/min-order", "1");
+	write_knob("fail_page_alloc/verbose", "2");
+}
+
+/* Runs of two pages all over the file, and a pattern in all of it. */
+static void set_up_file(struct env *env)
+{
+	int i;
+
+	gmem_make_shared(env->fd, 0, SIZE);
+	gmem_fill(env->mem, 0, SIZE, SEED);
+	for (i = 0; i < NR_PAGES; i += 4)
+		gmem_make_private(env->fd, i * PAGE_SIZE, 2 * PAGE_SIZE);
+}
+
+FIXTURE_SETUP(gmem_fault)
+{
+	struct env *env = &self->env;
+
+	GMEM_SKIP_UNLESS_SUPPORTED(variant->type);
+
+	env->fail_nth = open("/proc/thread-self/fail-nth", O_RDWR);
+	if (env->fail_nth < 0 || !enable_faults())
+		SKIP(return, "no CONFIG_FAILSLAB and CONFIG_FAIL_PAGE_ALLOC with debugfs");
+
+	env->vm = gmem_vm_create(variant->type, 1, &env->vcpu, 2 * NR_PAGES);
+	env->fd = gmem_create(env->vm, SIZE, GMEM_FLAGS_PRIVATE);
+	env->mem = gmem_mmap(env->fd, SIZE);
+	env->other = gmem_mmap(env->fd, SIZE);
+	env->hva = variant->hva;
+	gmem_bind(env->vm, GMEM_SLOT, GMEM_GPA, SIZE,
+		  env->hva ? env->mem : NULL, env->fd, 0);
+	set_up_file(env);
+}
+
+FIXTURE_TEARDOWN(gmem_fault)
+{
+	if (!self->env.vm)
+		return;
+	restore_faults();
+	munmap(self->env.mem, SIZE);
+	munmap(self->env.other, SIZE);
+	close(self->env.fd);
+	kvm_vm_free(self->env.vm);
+}
+
+static void arm(struct env *env, int n)
+{
+	char buf[16];
+	int len = snprintf(buf, sizeof(buf), "%d", n);
+
+	TEST_ASSERT_EQ(pwrite(env->fail_nth, buf, len, 0), (ssize_t)len);
+}
+
+/* Return what is left to count down: 0 if an allocation has failed. */
+static int disarm(struct env *env)
+{
+	char buf[16] = "";
+
+	TEST_ASSERT(pread(env->fail_nth, buf, sizeof(buf) - 1, 0) > 0,
+		    "fail-nth: %s", strerror(errno));
+	TEST_ASSERT_EQ(pwrite(env->fail_nth, "0", 1, 0), 1l);
+	return atoi(buf);
+}
+
+static int nr_fds(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	int n = 0;
+
+	TEST_ASSERT(dir, "/proc/self/fd: %s", strerror(errno));
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+/**
+ * struct op - an operation that is to fail
+ * @name: what to call it
+ * @prepare: what has to come before; also undoes what @run did
+ * @run: return 0 or a negative errno
+ * @failed: @run has failed: check what snapshots do not see
+ * @partial: a failure may leave part of the work done, in what is populated
+ * @never: it does allocate, but nobody gets to see that it fails
+ */
+struct op {
+	const char *name;
+	void (*prepare)(struct env *env);
+	int (*run)(struct env *env);
+	void (*failed)(struct env *env);
+	bool partial;
+	bool never;
+};
+
+static void check_contents(struct env *env)
+{
+	TEST_ASSERT_EQ(gmem_guest_call(env->vcpu, gmem_guest_check, GMEM_GVA,
+				       SIZE, SEED), 0ul);
+}
+
+static void run_op(struct env *env, const struct op *op)
+{
+	int n, r, left, fds, failures = 0, tolerated = 0;
+	struct gmem_snapshot *snap;
+
+	for (n = 1;; n++) {
+		TEST_ASSERT(n < 2000, "%s allocates without end", op->name);
+		if (op->prepare)
+			op->prepare(env);
+		snap = gmem_snapshot(env->fd);
+		fds = nr_fds();
+
+		arm(env, n);
+		r = op->run(env);
+		left = disarm(env);
+
+		if (r) {
+			TEST_ASSERT(r == -ENOMEM, "%s: %s", op->name,
+				    strerror(-r));
+			TEST_ASSERT(!left, "%s fails by itself", op->name);
+			if (!op->partial)
+				gmem_assert_unchanged(env->fd, snap, op->name);
+			TEST_ASSERT_EQ(nr_fds(), fds);
+			if (op->failed)
+				op->failed(env);
+			failures++;
+
+			/* The same once more, and undisturbed. */
+			r = op->run(env);
+			TEST_ASSERT(!r, "%s, again: %s", op->name, strerror(-r));
+		} else if (!left) {
+			tolerated++;
+		}
+		gmem_snapshot_free(snap);
+		if (left)
+			break;
+	}
+
+	ksft_print_msg("%s: %d failures, %d that nobody noticed\n", op->name,
+		       failures, tolerated);
+	TEST_ASSERT(failures || op->never, "%s never failed", op->name);
+}
+
+/* Creation. */
+static void close_new(struct env *env)
+{
+	if (env->new_fd > 0)
+		close(env->new_fd);
+	env->new_fd = 0;
+}
+
+static int run_create(struct env *env)
+{
+	env->new_fd = __gmem_create(env->vm, SIZE, GMEM_FLAGS_SHARED);
+	return min(env->new_fd, 0);
+}
+
+static void prepare_close(struct env *env)
+{
+	int r;
+
+	env->new_fd = gmem_create(env->vm, SIZE, GMEM_FLAGS_SHARED);
+	r = __gmem_fallocate(env->new_fd, FALLOC_FL_KEEP_SIZE, 0, HOLE_SIZE);
+	TEST_ASSERT(!r, "fallocate: %s", strerror(-r));
+	gmem_make_private(env->new_fd, PAGE_SIZE, PAGE_SIZE);
+}
+
+static int run_close(struct env *env)
+{
+	int r = close(env->new_fd) ? -errno : 0;
+
+	env->new_fd = 0;
+	return r;
+}
+
+GMEM_TEST(gmem_fault, create)
+{
+	run_op(&self->env, &(struct op) {
+		.name = "KVM_CREATE_GUEST_MEMFD",
+		.prepare = close_new,
+		.run = run_create,
+	});
+	close_new(&self->env);
+	run_op(&self->env, &(struct op) {
+		.name = "close",
+		.prepare = prepare_close,
+		.run = run_close,
+		.never = true,
+	});
+}
+
+/* Conversion: within a run, over many runs, everywhere. */
+static const struct {
+	uint64_t offset;
+	uint64_t size;
+} extents[] = {
+	{ 32 * PAGE_SIZE, PAGE_SIZE },
+	{ 33 * PAGE_SIZE, PAGE_SIZE },
+	{ 35 * PAGE_SIZE, PAGE_SIZE },
+	{ 17 * PAGE_SIZE, 62 * PAGE_SIZE },
+	{ 0, SIZE },
+};
+
+static int extent;
+static uint64_t convert_flags;
+static uint64_t convert_error_offset;
+
+static int convert(struct env *env, bool to_private)
+{
+	return __gmem_convert(env->fd, to_private, extents[extent].offset,
+			      extents[extent].size,
+			      to_private ? 0 : convert_flags,
+			      &convert_error_offset);
+}
+
+static int run_to_private(struct env *env)
+{
+	return convert(env, true);
+}
+
+static int run_to_shared(struct env *env)
+{
+	return convert(env, false);
+}
+
+static void convert_failed(struct env *env)
+{
+	TEST_ASSERT_EQ(convert_error_offset, extents[extent].offset);
+	check_contents(env);
+}
+
+GMEM_TEST(gmem_fault, convert)
+{
+	for (extent = 0; extent < ARRAY_SIZE(extents); extent++) {
+		struct op op = {
+			.name = "KVM_GMEM_CONVERT_PRIVATE",
+			.prepare = set_up_file,
+			.run = run_to_private,
+			.failed = convert_failed,
+			/* Nothing to do for what is private. */
+			.never = extent < 2,
+		};
+
+		run_op(&self->env, &op);
+
+		op.name = "KVM_GMEM_CONVERT_SHARED";
+		op.run = run_to_shared;
+		op.never = extent == 2;
+		convert_flags = 0;
+		run_op(&self->env, &op);
+
+		op.name = "KVM_GMEM_CONVERT_SHARED, zeroing";
+		convert_flags = KVM_GMEM_CONVERT_ZERO;
+		run_op(&self->env, &op);
+	}
+}
+
+/* Binding. */
+static void unbind_second(struct env *env)
+{
+	gmem_unbind(env->vm, GMEM_SLOT + 1);
+}
+
+static int run_bind(struct env *env)
+{
+	return __gmem_bind(env->vm, GMEM_SLOT + 1, GMEM_GPA + SIZE, HOLE_SIZE,
+			   NULL, env->new_fd, 0);
+}
+
+GMEM_TEST(gmem_fault, bind)
+{
+	self->env.new_fd = gmem_create(self->env.vm, SIZE, GMEM_FLAGS_PRIVATE);
+	/* So that there is something for unbind_second() to take away. */
+	TEST_ASSERT(!run_bind(&self->env), "Cannot bind");
+
+	run_op(&self->env, &(struct op) {
+		.name = "KVM_SET_USER_MEMORY_REGION2",
+		.prepare = unbind_second,
+		.run = run_bind,
+		.failed = check_contents,
+	});
+	gmem_guest_call(self->env.vcpu, gmem_guest_fill, GMEM_GVA + SIZE,
+			HOLE_SIZE, SEED);
+	TEST_ASSERT_EQ(gmem_populated(self->env.new_fd, 0, SIZE),
+		       (uint64_t)HOLE_SIZE);
+	unbind_second(&self->env);
+	close_new(&self->env);
+}
+
+/* Questions. */
+static int run_get_ranges(struct env *env)
+{
+	struct kvm_gmem_range ranges[NR_PAGES];
+	struct kvm_gmem_get_ranges arg = {
+		.size = SIZE,
+		.ranges = (uintptr_t)ranges,
+		.nr = NR_PAGES,
+		.flags = KVM_GMEM_RANGES_BY_NODE,
+	};
+	int r = __gmem_get_ranges(env->fd, &arg);
+
+	TEST_ASSERT(r || (!arg.size && arg.nr >= NR_PAGES / 2),
+		    "A failure went unnoticed");
+	return r;
+}
+
+/* What could not be counted is left out, and not made up. */
+static int run_fdinfo(struct env *env)
+{
+	char path[64], buf[1024] = "", *at;
+	int fd, r = 0;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", env->fd);
+	fd = open(path, O_RDONLY);
+	if (fd < 0)
+		return -errno;
+	if (read(fd, buf, sizeof(buf) - 1) < 0)
+		r = -errno;
+	close(fd);
+	at = strstr(buf, "gmem-populated:\t");
+	if (at)
+		TEST_ASSERT_EQ(atol(at + strlen("gmem-populated:\t")), (long)SIZE);
+	return r;
+}
+
+static int run_seek(struct env *env)
+{
+	return lseek(env->fd, 0, SEEK_HOLE) == SIZE ? 0 : -errno;
+}
+
+GMEM_TEST(gmem_fault, query)
+{
+	run_op(&self->env, &(struct op) {
+		.name = "KVM_GMEM_GET_RANGES",
+		.run = run_get_ranges,
+		.never = true,
+	});
+	run_op(&self->env, &(struct op) {
+		.name = "fdinfo",
+		.run = run_fdinfo,
+	});
+	run_op(&self->env, &(struct op) {
+		.name = "lseek",
+		.run = run_seek,
+		.never = true,
+	});
+}
+
+/* Memory. */
+static void prepare_hole(struct env *env)
+{
+	int r;
+
+	r = __gmem_fallocate(env->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			     HOLE_OFFSET, HOLE_SIZE);
+	TEST_ASSERT(!r, "FALLOC_FL_PUNCH_HOLE: %s", strerror(-r));
+}
+
+static void assert_hole_states(struct env *env)
+{
+	uint64_t pos;
+
+	for (pos = 0; pos < HOLE_SIZE; pos += PAGE_SIZE)
+		TEST_ASSERT_EQ(gmem_is_private(env->fd, HOLE_OFFSET + pos),
+			       pos / PAGE_SIZE % 4 < 2);
+}
+
+static int run_fallocate(struct env *env)
+{
+	return __gmem_fallocate(env->fd, FALLOC_FL_KEEP_SIZE, HOLE_OFFSET,
+				HOLE_SIZE);
+}
+
+static int run_punch(struct env *env)
+{
+	return __gmem_fallocate(env->fd, FALLOC_FL_PUNCH_HOLE |
+				FALLOC_FL_KEEP_SIZE, HOLE_OFFSET, HOLE_SIZE);
+}
+
+static int run_zero(struct env *env)
+{
+	return __gmem_fallocate(env->fd, FALLOC_FL_ZERO_RANGE |
+				FALLOC_FL_KEEP_SIZE, HOLE_OFFSET, HOLE_SIZE);
+}
+
+/* Shared, in the hole.  The kernel tries again by itself. */
+static int run_host_fault(struct env *env)
+{
+	uint64_t val = -1;
+	int r;
+
+	r = gmem_peek(env->mem + HOLE_OFFSET + 2 * PAGE_SIZE, &val);
+	TEST_ASSERT(!r && !val, "A fault: code %d, value 0x%lx", r, val);
+	return 0;
+}
+
+/* Private, in the hole; and the next page, which is not there either. */
+static int run_guest_fault(struct env *env)
+{
+	uint64_t val;
+	int r;
+
+	/* Or go on with the access that failed. */
+	if (!env->new_fd) {
+		r = __gmem_guest_call(env->vcpu, gmem_guest_check_zero,
+				      GMEM_GVA + HOLE_OFFSET, 2 * PAGE_SIZE, 0,
+				      &val);
+	} else {
+		r = _vcpu_run(env->vcpu) ? -errno : 0;
+		TEST_ASSERT(r || gmem_guest_done(env->vcpu, &val), "Stuck");
+	}
+	env->new_fd = r;
+	TEST_ASSERT(r || !val, "Memory that is not zero: 0x%lx", val);
+	return r;
+}
+
+static int run_pre_fault(struct env *env)
+{
+	struct kvm_pre_fault_memory range = {
+		.gpa = GMEM_GPA + HOLE_OFFSET,
+		.size = PAGE_SIZE,
+	};
+
+	return __vcpu_ioctl(env->vcpu, KVM_PRE_FAULT_MEMORY, &range) ? -errno : 0;
+}
+
+GMEM_TEST(gmem_fault, memory)
+{
+	struct env *env = &self->env;
+
+	run_op(env, &(struct op) {
+		.name = "fallocate",
+		.prepare = prepare_hole,
+		.run = run_fallocate,
+		.failed = assert_hole_states,
+		.partial = true,
+	});
+	run_op(env, &(struct op) {
+		.name = "FALLOC_FL_PUNCH_HOLE",
+		.run = run_punch,
+		.never = true,
+	});
+	run_op(env, &(struct op) {
+		.name = "FALLOC_FL_ZERO_RANGE",
+		.run = run_zero,
+		.never = true,
+	});
+	run_op(env, &(struct op) {
+		.name = "a fault of the host",
+		.prepare = prepare_hole,
+		.run = run_host_fault,
+		.never = true,
+	});
+	run_op(env, &(struct op) {
+		.name = "a fault of the guest",
+		.prepare = prepare_hole,
+		.run = run_guest_fault,
+		.failed = assert_hole_states,
+		.partial = true,
+	});
+	if (kvm_check_cap(KVM_CAP_PRE_FAULT_MEMORY))
+		run_op(env, &(struct op) {
+			.name = "KVM_PRE_FAULT_MEMORY",
+			.prepare = prepare_hole,
+			.run = run_pre_fault,
+			.failed = assert_hole_states,
+			.partial = true,
+		});
+}
+
+/* Mappings and policies. */
+static int run_mmap(struct env *env)
+{
+	void *mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+			 env->fd, 0);
+
+	if (mem == MAP_FAILED)
+		return -errno;
+	munmap(mem, SIZE);
+	return 0;
+}
+
+static void assert_policy(struct env *env, int mode)
+{
+	uint64_t pos;
+	int got;
+
+	for (pos = 0; pos < SIZE; pos += PAGE_SIZE) {
+		TEST_ASSERT(!syscall(__NR_get_mempolicy, &got, NULL, 0,
+				     env->other + pos, MPOL_F_ADDR),
+			    "get_mempolicy: %s", strerror(errno));
+		TEST_ASSERT(got == (pos < HOLE_OFFSET ||
+				    pos >= HOLE_OFFSET + HOLE_SIZE ?
+				    MPOL_BIND : mode),
+			    "Policy at 0x%lx: %d", pos, got);
+	}
+}
+
+static void prepare_mbind(struct env *env)
+{
+	unsigned long node = 1;
+
+	TEST_ASSERT(!syscall(__NR_mbind, env->mem, SIZE, MPOL_BIND, &node, 64, 0),
+		    "mbind: %s", strerror(errno));
+	assert_policy(env, MPOL_BIND);
+}
+
+static int run_mbind(struct env *env)
+{
+	unsigned long node = 1;
+
+	return syscall(__NR_mbind, env->mem + HOLE_OFFSET, HOLE_SIZE,
+		       MPOL_PREFERRED, &node, 64, 0) ? -errno : 0;
+}
+
+static void mbind_failed(struct env *env)
+{
+	assert_policy(env, MPOL_BIND);
+}
+
+GMEM_TEST(gmem_fault, mapping)
+{
+	struct env *env = &self->env;
+
+	run_op(env, &(struct op) {
+		.name = "mmap",
+		.run = run_mmap,
+	});
+	if (!(kvm_check_cap(KVM_CAP_GMEM) & KVM_GMEM_CAP_MEMPOLICY))
+		return;
+	run_op(env, &(struct op) {
+		.name = "mbind",
+		.prepare = prepare_mbind,
+		.run = run_mbind,
+		.failed = mbind_failed,
+	});
+	assert_policy(env, MPOL_PREFERRED);
+}
+
+int main(int argc, char *argv[])
+{
+	GMEM_REQUIRE();
+	return test_harness_run(argc, argv);
+}

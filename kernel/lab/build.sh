@@ -140,12 +140,17 @@ have_kernel()
 	[[ -f $dir/lab.fingerprint && -f $linux_git/base && $(fingerprint "$1") == "$(<"$dir/lab.fingerprint")" ]]
 }
 
-# need_kernel FLAVOUR: built, and up to date with kernel/.
+# need_kernel FLAVOUR: built, and up to date with kernel/, or built at all where
+# --as-is was given.
 need_kernel()
 {
 	local flavour=$1 dir targets
 
 	have_kernel "$flavour" && return
+	if [[ -n ${LAB_AS_IS:-} ]]; then
+		[[ -f $(kernel_dir "$flavour")/lab.fingerprint ]] && return
+		die "there is no $flavour kernel yet to take as it is."
+	fi
 	lock builds
 	have_kernel "$flavour" && { unlock builds; return; } # someone else did it
 	dir=$(kernel_dir "$flavour")

@@ -236,22 +236,23 @@ drop_empty_steps()
 # the last one on stdout.
 filtered_commits()
 {
-	local commit parent=refs/lab/base
+	local commit before=refs/lab/base parent=refs/lab/base
 
+	new_index
 	for commit in "${commits[@]}"; do
-		new_index
-		lgit diff-tree -r --no-renames refs/lab/base "$commit" | awk -F '\t' '
-			{ split($1, f, " ") }
-			f[5] == "A" { next }
-			{ print f[2], f[4] "\t" $2 }' | lgit update-index --index-info
+		lgit diff-tree -r --no-renames "$before" "$commit" | awk -F '\t' '
+			NR == FNR { in_base[$0] = 1; next }
+			$2 in in_base { split($1, f, " "); print f[2], f[4] "\t" $2 }' \
+			"$linux_git/base.list" - | lgit update-index --index-info
+		before=$commit
 		lgit log -1 --format=%B "$commit" | sed '/^New-files:/d' | lgit stripspace >"$tmp/message"
 		parent=$(GIT_AUTHOR_NAME=$(lgit log -1 --format=%an "$commit") \
 			GIT_AUTHOR_EMAIL=$(lgit log -1 --format=%ae "$commit") \
 			GIT_AUTHOR_DATE=$(lgit log -1 --format=%ad --date=raw "$commit") \
 			GIT_COMMITTER_DATE='1700000000 +0000' GIT_COMMITTER_NAME=gmem GIT_COMMITTER_EMAIL=gmem@localhost \
 			git --git-dir="$linux_git" commit-tree -p "$parent" -F "$tmp/message" "$(lgit write-tree)")
-		drop_index
 	done
+	drop_index
 	lgit rev-parse "$parent"
 }
 

@@ -123,7 +123,7 @@ in_lab()
 	shift
 
 	[[ $flavour == lab ]] || options=("--$flavour")
-	"$top/lab" run ${LAB_AS_IS:+--as-is} "${options[@]}" "$@"
+	"$top/lab" run "${options[@]}" "$@"
 }
 
 # vm_result NAME STATUS LOG: whether the machine that ran something was well.
@@ -174,6 +174,7 @@ cmd_test()
 	done < <(step_files)
 	while (($#)); do
 		case $1 in
+		--as-is) export LAB_AS_IS=1 ;;
 		--list) printf '%s\n' "${known[@]}"; return ;;
 		-*) usage_error "test: unknown option '$1'." ;;
 		*)

@@ -20,7 +20,7 @@ boot_limit=120
 
 vm_defaults()
 {
-	vm_flavour=lab vm_smp=2 vm_mem=4096 vm_timeout=0 vm_icount='' vm_append='' vm_as_is='' vm_tty=''
+	vm_flavour=lab vm_smp=2 vm_mem=4096 vm_timeout=0 vm_icount='' vm_append='' vm_tty=''
 }
 
 # Takes the options of run and shell; sets vm_rest to what follows them.
@@ -34,7 +34,7 @@ parse_vm_options()
 		--debug) vm_flavour=debug ;;
 		--stock) vm_flavour=stock ;;
 		--icount) vm_icount=1 vm_smp=1 ;;
-		--as-is) vm_as_is=1 ;;
+		--as-is) export LAB_AS_IS=1 ;;
 		--smp | --mem | --timeout | --append)
 			(($# > 1)) || usage_error "$who: $1 needs a value."
 			case $1 in
@@ -170,7 +170,7 @@ qemu_command()
 	else
 		qemu+=(-chardev "file,id=out,path=$vm_dir/out" -device virtserialport,nr=1,chardev=out,name=out
 			-chardev "file,id=err,path=$vm_dir/err" -device virtserialport,nr=2,chardev=err,name=err)
-		[[ -z $vm_stdin ]] || qemu+=(-chardev "file,id=in,path=/dev/null,input-path=$vm_dir/in"
+		[[ -z $vm_stdin ]] || qemu+=(-chardev stdio,id=in,signal=off
 			-device virtserialport,nr=3,chardev=in,name=in)
 	fi
 }
@@ -221,7 +221,7 @@ watch_machine()
 
 boot_on_pipes()
 {
-	local pid out err readers=() feeder=''
+	local pid out err readers=() feeder='' input=/dev/null
 
 	mkfifo "$vm_dir/out" "$vm_dir/err"
 	# Held open here, so that the readers neither wait for QEMU nor outlive it.
@@ -231,16 +231,17 @@ boot_on_pipes()
 	cat <"$vm_dir/err" >&2 {out}>&- {err}>&- &
 	readers+=($!)
 	if [[ -n $vm_stdin ]]; then
-		mkfifo "$vm_dir/in"
+		input=$vm_dir/in
+		mkfifo "$input"
 		{
 			printf x
 			exec cat
-		} <&0 >"$vm_dir/in" 2>/dev/null {out}>&- {err}>&- &
+		} <&0 >"$input" 2>/dev/null {out}>&- {err}>&- &
 		feeder=$!
 	fi
-	"${qemu[@]}" </dev/null >"$vm_dir/qemu.err" 2>&1 {out}>&- {err}>&- &
+	"${qemu[@]}" <"$input" >"$vm_dir/qemu.err" 2>&1 {out}>&- {err}>&- &
 	pid=$!
-	at_exit "kill $pid ${readers[*]} $feeder 2>/dev/null"
+	at_exit "kill $pid ${readers[*]} $feeder 2>/dev/null; wait $pid 2>/dev/null"
 	watch_machine "$pid"
 	[[ -z $feeder ]] || kill "$feeder" 2>/dev/null || :
 	exec {out}>&- {err}>&-
@@ -298,11 +299,7 @@ judge()
 # vm_run COMMAND...: in the machine that the vm_* variables describe.
 vm_run()
 {
-	if [[ -z $vm_as_is ]]; then
-		need_kernel "$vm_flavour" || return "$STATUS_BOOT"
-	elif [[ ! -f $(kernel_dir "$vm_flavour")/lab.fingerprint ]]; then
-		die "there is no $vm_flavour kernel yet to take as it is: ./lab kernel."
-	fi
+	need_kernel "$vm_flavour" || return "$STATUS_BOOT"
 	need_packages "${packages_vm[@]}"
 	need_initrd
 	new_run_dir

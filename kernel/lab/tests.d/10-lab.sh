@@ -62,7 +62,7 @@ series_round_trip()
 # As a maintainer would: git am on a pristine tree.
 series_applies()
 {
-	local dir=$build/test-series work=$build/test-am.tmp want got
+	local dir=$build/test-series work=$build/test-am.tmp want got sparse
 
 	rm -rf "$dir"
 	"$top/lab" series "$dir"
@@ -72,8 +72,10 @@ series_applies()
 	lgit worktree prune
 	lgit worktree add -f --detach --no-checkout "$work" refs/lab/base
 	# Only the files that it touches, since the others take their time.
+	sparse=$(git -C "$work" rev-parse --git-path info/sparse-checkout)
+	mkdir -p "${sparse%/*}"
 	cat "$dir"/*.patch | sed -n 's,^diff --git a/\(.*\) b/.*,/\1,p' | sort -u \
-		>"$(git -C "$work" rev-parse --git-path info/sparse-checkout)"
+		>"$sparse"
 	export GIT_COMMITTER_NAME=gmem GIT_COMMITTER_EMAIL=gmem@localhost
 	git -C "$work" -c core.sparseCheckout=true read-tree -mu HEAD
 	git -C "$work" -c core.sparseCheckout=true am -q "$dir"/*.patch

@@ -5,6 +5,7 @@
 
 #include <kunit/test.h>
 #include <linux/falloc.h>
+#include <linux/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 
@@ -380,6 +381,32 @@ static void folio_allocate_fails(struct kunit *test)
 	KUNIT_EXPECT_GE(test, failures, 3);
 }
 
+/* A folio that cannot be added to the page cache is given back. */
+static void folio_allocate_no_leak(struct kunit *test)
+{
+	struct inode *inode = gmem_kunit_create(test, 2, GUESTMEM_CONVERTIBLE);
+	unsigned long before, after;
+	bool failed;
+	long r;
+	int i;
+
+	gmem_kunit_fault_setup(test);
+
+	before = global_zone_page_state(NR_FREE_PAGES);
+	for (i = 0; i < 4000; i++) {
+		/* There is memory for the folio, and none for the index. */
+		gmem_kunit_fault_arm(GMEM_KUNIT_FAIL_FROM, 0);
+		r = folio_fallocate(inode, 0, 1, 2);
+		failed = gmem_kunit_fault_disarm();
+		KUNIT_ASSERT_TRUE(test, failed);
+		KUNIT_ASSERT_EQ(test, -ENOMEM, r);
+	}
+	after = global_zone_page_state(NR_FREE_PAGES);
+
+	KUNIT_EXPECT_EQ(test, 0, inode->i_mapping->nrpages);
+	KUNIT_EXPECT_GT(test, after + 2000, before);
+}
+
 static struct kunit_case folio_cases[] = {
 	KUNIT_CASE(folio_lookup),
 	KUNIT_CASE(folio_init_once),
@@ -394,6 +421,7 @@ static struct kunit_case folio_cases[] = {
 	KUNIT_CASE(folio_zero_poisoned),
 	KUNIT_CASE(folio_reclaim),
 	KUNIT_CASE(folio_allocate_fails),
+	KUNIT_CASE(folio_allocate_no_leak),
 	{}
 };
 

@@ -4,8 +4,10 @@
  */
 
 #include <kunit/test.h>
+#include <linux/completion.h>
 #include <linux/jiffies.h>
 #include <linux/kthread.h>
+#include <linux/rwsem.h>
 
 #include "kunit_view.h"
 
@@ -122,7 +124,7 @@ static int view_converter_fn(void *data)
 
 	complete(&c->begin);
 	c->err = gmem_kunit_convert(c->inode, 0, 4, GUESTMEM_SHARED);
-	complete(&c->done);
+	complete_all(&c->done);
 
 	return 0;
 }
@@ -140,9 +142,9 @@ static void view_lock_bindings(struct kunit *test)
 	struct task_struct *task;
 
 	guestmem_lock_bindings(c.inode);
-	/* Against those with the folio lock, who may not wait for the other. */
-	KUNIT_EXPECT_FALSE(test, down_read_trylock(&gi->views_lock));
-	KUNIT_EXPECT_FALSE(test, down_read_trylock(&c.inode->i_mapping->invalidate_lock));
+	/* Both: with the folio lock nobody may wait for the outer one. */
+	KUNIT_EXPECT_TRUE(test, rwsem_is_locked(&gi->views_lock));
+	KUNIT_EXPECT_TRUE(test, rwsem_is_locked(&c.inode->i_mapping->invalidate_lock));
 
 	task = gmem_kunit_run(test, view_converter_fn, &c);
 	wait_for_completion(&c.begin);
@@ -150,6 +152,7 @@ static void view_lock_bindings(struct kunit *test)
 							     msecs_to_jiffies(20)));
 	KUNIT_EXPECT_EQ(test, 0, READ_ONCE(kv->begins));
 	guestmem_unlock_bindings(c.inode);
+	KUNIT_EXPECT_FALSE(test, rwsem_is_locked(&gi->views_lock));
 
 	wait_for_completion(&c.done);
 	gmem_kunit_stop(test, task);

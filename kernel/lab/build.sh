@@ -9,6 +9,7 @@
 #   uml, uml-debug
 #           the same source for ARCH=um, with uml.config and uml-debug.config, and what
 #           each .kunitconfig in kernel/files asks for
+#   step    one step of the series (check.sh)
 
 jobs=$(nproc)
 
@@ -19,7 +20,11 @@ kernel_dir()
 
 flavour_source()
 {
-	[[ $1 == stock ]] && echo "$build/linux-stock" || echo "$build/linux"
+	case $1 in
+	stock) echo "$build/linux-stock" ;;
+	step) echo "$build/check/linux" ;;
+	*) echo "$build/linux" ;;
+	esac
 }
 
 flavour_fragments()
@@ -27,7 +32,7 @@ flavour_fragments()
 	local dir=$top/kernel/config
 
 	case $1 in
-	lab | stock) echo "$dir/lab.config" ;;
+	lab | stock | step) echo "$dir/lab.config" ;;
 	debug) printf '%s\n' "$dir/lab.config" "$dir/debug.config" ;;
 	uml) echo "$dir/uml.config" ;;
 	uml-debug) printf '%s\n' "$dir/uml.config" "$dir/uml-debug.config" ;;

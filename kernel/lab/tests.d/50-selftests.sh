@@ -96,7 +96,7 @@ step_run()
 		if [[ ! -x $build/selftests/kvm/$name ]]; then
 			failed "$name builds" "it does not" "$build/log/selftests.log"
 		elif [[ $name == gmem_race_test ]]; then
-			have+=("$name=60")
+			have+=("$name=-t 60")
 		else
 			have+=("$name")
 		fi

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+#
+# What a maintainer would try first: checkpatch, sparse, and that every step of the
+# series builds by itself. Not part of test: it takes its time.
+
+packages_check=(sparse)
+
+# The series, in build/check/series.
+write_series()
+{
+	rm -rf "$build/check/series"
+	(cmd_series "$build/check/series")
+}
+
+check_style()
+{
+	local log=$build/log/checkpatch.log status=0
+
+	write_series
+	(cd "$build/linux-stock" && perl scripts/checkpatch.pl --strict --show-types --no-summary --terse \
+		"$build"/check/series/*.patch) >"$log" 2>&1 || status=1
+	sed "s,^$build/check/series/,," "$log"
+	((status == 0)) || say "checkpatch --strict is not content: $log"
+	return "$status"
+}
+
+# sparse on the directories that the series adds files to or changes.
+check_sparse()
+{
+	local log=$build/log/sparse.log path dirs=()
+
+	need_packages "${packages_check[@]}"
+	need_kernel lab || return 1
+	lock builds
+	need_source lab
+	for path in mm/guestmem virt/kvm arch/x86/kvm mm fs; do
+		[[ ! -d $build/linux/$path ]] || dirs+=("$path/")
+	done
+	with_progress "sparse" "$log" kmake lab -j"$jobs" C=2 "${dirs[@]}" || return 1
+	unlock builds
+	# Only what is said about files of the series: the base has warnings of its own.
+	read_series
+	{
+		list_files
+		sed -n 's,^+++ b/,,p' "$patches"/*.patch
+	} | LC_ALL=C sort -u >"$build/check/touched"
+	sed -n "s,^$build/linux/,,p;s,^\.\./linux/,,p" "$log" | grep -E ': (warning|error):' |
+		grep -F -f <(sed 's/$/:/' "$build/check/touched") >"$build/check/sparse" || :
+	cat "$build/check/sparse"
+	[[ ! -s $build/check/sparse ]] || {
+		say "sparse has something to say, above; it may be about lines that the base has too."
+		return 1
+	}
+}
+
+# Each commit of the series, in a tree and a build directory of their own.
+check_steps()
+{
+	local commit commits last title
+
+	lock builds
+	need_source lab
+	last=$(series_commits) || exit 1
+	need_space 6000 "building each step"
+	mkdir -p "$build/check"
+	if [[ ! -d $build/check/linux ]]; then
+		cp -al "$build/linux-stock" "$build/check/linux.tmp"
+		mv "$build/check/linux.tmp" "$build/check/linux"
+		cp "$linux_git/base.index" "$build/check/index"
+	fi
+	mapfile -t commits < <(lgit rev-list --reverse "refs/lab/base..$last")
+	for commit in "${commits[@]}"; do
+		title=$(lgit log -1 --format=%s "$commit")
+		if [[ -e $build/check/built/$commit ]]; then
+			say "built before: $title"
+			continue
+		fi
+		rm -f "$build/check/index.lock"
+		GIT_INDEX_FILE=$build/check/index lgit --work-tree="$build/check/linux" \
+			read-tree --reset -u "$commit"
+		configure step || die "cannot configure: $title"
+		with_progress "$title" "$build/log/step.log" kmake step -j"$jobs" KCFLAGS=-Werror \
+			vmlinux modules || return 1
+		mkdir -p "$build/check/built"
+		: >"$build/check/built/$commit"
+	done
+}
+
+cmd_check()
+{
+	local what bad=''
+
+	(($#)) || set -- style sparse
+	for what; do
+		[[ $what =~ ^(style|sparse|steps)$ ]] || usage_error "check: '$what' is not one of style, sparse, steps."
+	done
+	mkdir -p "$build/check" "$build/log"
+	for what; do
+		if "check_$what"; then
+			say "$what: fine"
+		else
+			bad=1
+		fi
+	done
+	[[ -z $bad ]] || exit 1
+}

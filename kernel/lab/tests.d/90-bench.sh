@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash disable=SC2034,SC2154
+
+step_title="bench, up to 64 MiB"
+
+step_run()
+{
+	local log=$test_log/bench.log status
+
+	set +e
+	"$top/lab" bench --quick -o "$test_log/bench.json" >"$log" 2>&1
+	status=$?
+	set -e
+	case $status in
+	0) passed "the targets are reached" ;;
+	1) failed "the targets are reached" "$(grep -c ' NO$' "$log") are not" "$log" ;;
+	*) failed "it can be measured" "status $status: $(tail -n 1 "$log")" "$log" ;;
+	esac
+}

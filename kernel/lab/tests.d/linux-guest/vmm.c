@@ -1,0 +1,481 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Boots Linux, with ACPI, an IOAPIC and up to eight processors, in memory that is
+ * private from the first instruction, and watches that it stays so. Raw ioctls and
+ * the installed uapi headers, nothing else.
+ *
+ *	./lab test linux-guest		builds it and runs all of this
+ *	./lab run build/linux-guest/vmm build/kernel-lab/vmlinux build/linux-guest/init
+ *
+ * Options, before the two files:
+ *	--protected	a software-protected VM instead of an ordinary one
+ *	--cpus N	2
+ *	--append ARGS	more for the guest's command line
+ *	--break	WHAT	make it fail, to see that it can: 'shared' leaves one page
+ *			shared, 'window' shares one for a moment while the guest runs
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <getopt.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+#include <linux/kvm.h>
+#include <linux/kvm_gmem.h>
+#include <asm/kvm_para.h>
+
+#include "vmm.h"
+
+#define MAX_CPUS	8
+#define TIME_LIMIT	60
+
+#define COM1		0x3f8
+#define COM_IER		1
+#define COM_IIR		2
+#define COM_LCR		3
+#define COM_LSR		5
+#define COM_MSR		6
+#define LCR_DLAB	0x80
+#define SLEEP_ENABLE	(1 << 13)
+
+/* Pages of KVM's own, below the BIOS's end: only Intel needs them. */
+#define IDENTITY_MAP	0xfeffc000ul
+#define TSS_ADDR	0xfeffd000ul
+
+/* The clock that KVM writes for each processor: no uapi header has it. */
+struct pvclock {
+	uint32_t version, pad;
+	uint64_t tsc_timestamp, system_time;
+	uint32_t tsc_to_system_mul;
+	int8_t tsc_shift;
+	uint8_t flags, pad2[2];
+};
+
+static int kvm, vm, memory;
+static unsigned int cpus = 2;
+static const char *defect = "";
+static volatile uint8_t *ram;
+
+static struct vcpu {
+	int fd;
+	struct kvm_run *run;
+	pthread_t thread;
+	unsigned long exits;
+} vcpus[MAX_CPUS];
+
+static struct {
+	char text[1 << 18];
+	size_t len, line;
+	uint8_t regs[8];
+} console;
+
+/* What the guest told KVM about where it wants its clock and its steal time. */
+static uint64_t clock_msr, steal_msr;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static bool off;
+static struct timespec begin;
+
+static double seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec - begin.tv_sec + (now.tv_nsec - begin.tv_nsec) / 1e9;
+}
+
+#define say(fmt, ...)	printf("[%7.3f] " fmt "\n", seconds(), ##__VA_ARGS__)
+
+/* --- what the host sees of the memory */
+
+static __thread sigjmp_buf out_of_here;
+
+static void on_sigbus(int sig)
+{
+	siglongjmp(out_of_here, 1);
+}
+
+static bool readable(uint64_t offset)
+{
+	if (sigsetjmp(out_of_here, 0))
+		return false;
+	(void)ram[offset];
+	return true;
+}
+
+static void convert(unsigned long request, uint64_t offset, uint64_t size)
+{
+	struct kvm_gmem_convert c = { .offset = offset, .size = size };
+
+	if (ioctl(memory, request, &c))
+		fail("conversion of [%#lx, %#lx): %s at %#llx", offset, offset + size, strerror(errno), c.error_offset);
+}
+
+static void expect_private(const char *when)
+{
+	struct kvm_gmem_range r;
+	struct kvm_gmem_get_ranges g = { .size = RAM_SIZE, .ranges = (uintptr_t)&r, .nr = 1 };
+
+	must(ioctl(memory, KVM_GMEM_GET_RANGES, &g));
+	if (g.nr != 1 || r.offset || r.size != RAM_SIZE || r.flags != KVM_GMEM_RANGE_PRIVATE)
+		fail("%s: not all of it is private: first run [%#llx, %#llx), flags %#x", when,
+		     r.offset, r.offset + r.size, r.flags);
+}
+
+static void expect_unreadable(const char *when)
+{
+	expect_private(when);
+	for (uint64_t offset = 0; offset < RAM_SIZE; offset += PAGE)
+		if (readable(offset + offset / PAGE % PAGE))
+			fail("%s: the host can read the page at %#lx", when, offset);
+	expect_private(when);
+	say("%s: one run, private; each of %lu pages is SIGBUS", when, RAM_SIZE / PAGE);
+}
+
+/* While the guest runs: pages here and there, and what the kernel says. */
+static void *watch(void *looks)
+{
+	uint64_t x = 88172645463325252ull;
+
+	for (;; usleep(1000)) {
+		bool done;
+
+		pthread_mutex_lock(&lock);
+		done = off;
+		pthread_mutex_unlock(&lock);
+		if (done)
+			return NULL;
+		expect_private("while it runs");
+		for (int i = 0; i < 64; i++) {
+			x ^= x << 13;
+			x ^= x >> 7;
+			x ^= x << 17;
+			if (readable(x % RAM_SIZE))
+				fail("while it runs: the host can read %#llx", (unsigned long long)(x % RAM_SIZE));
+			++*(unsigned long *)looks;
+		}
+	}
+}
+
+/* --- devices */
+
+static void console_write(struct vcpu *v, char c)
+{
+	if (c == '\r' || console.len >= sizeof(console.text) - 1)
+		return;
+	if (!console.len || console.text[console.len - 1] == '\n') {
+		console.line = console.len;
+		printf("  | ");
+	}
+	putchar(c);
+	console.text[console.len++] = c;
+	/* Turning the machine off gives the clock back, so ask before. */
+	if (c == '\n' && !clock_msr && strstr(console.text + console.line, "guest: processors")) {
+		clock_msr = cpu_get_msr(v->fd, MSR_KVM_SYSTEM_TIME_NEW);
+		steal_msr = cpu_get_msr(v->fd, MSR_KVM_STEAL_TIME);
+	}
+}
+
+static uint32_t port_read(uint16_t port, int size)
+{
+	bool divisor = console.regs[COM_LCR] & LCR_DLAB;
+
+	switch (port) {
+	case COM1 + COM_IIR:
+		return 0x01; /* no interrupt, no FIFO: a 16450 */
+	case COM1 + COM_LSR:
+		return 0x60; /* all sent */
+	case COM1 + COM_MSR:
+		return 0xb0;
+	case COM1:
+		return 0;
+	case COM1 + COM_IER:
+		return divisor ? 0 : console.regs[COM_IER] & 0x0f;
+	case COM1 + 3: case COM1 + 4: case COM1 + 7:
+		return console.regs[port - COM1];
+	case 0x71:
+		return 0; /* CMOS: no update in progress */
+	case PM1_EVENT ... PM1_EVENT + 3:
+		return 0;
+	case PM1_CONTROL:
+		return 1; /* SCI_EN: ACPI mode */
+	case PM_TIMER:
+		return seconds() * 3579545;
+	}
+	return ~0;
+}
+
+static void port_write(struct vcpu *v, uint16_t port, uint32_t value)
+{
+	switch (port) {
+	case COM1:
+		if (!(console.regs[COM_LCR] & LCR_DLAB))
+			console_write(v, value);
+		break;
+	case COM1 + COM_IER:
+		if (console.regs[COM_LCR] & LCR_DLAB)
+			break;
+		/* fall through */
+	case COM1 + 2 ... COM1 + 7:
+		console.regs[port - COM1] = value;
+		break;
+	case PM1_CONTROL:
+		if (value & SLEEP_ENABLE && (value >> 10 & 7) == SLEEP_TYPE_OFF)
+			off = true;
+		break;
+	}
+}
+
+static void do_io(struct vcpu *v)
+{
+	uint8_t *p = (uint8_t *)v->run + v->run->io.data_offset;
+	int size = v->run->io.size;
+
+	pthread_mutex_lock(&lock);
+	for (uint32_t i = 0; i < v->run->io.count; i++, p += size) {
+		uint32_t value = 0;
+
+		if (v->run->io.direction == KVM_EXIT_IO_IN) {
+			value = port_read(v->run->io.port, size);
+			memcpy(p, &value, size);
+		} else {
+			memcpy(&value, p, size);
+			port_write(v, v->run->io.port, value);
+		}
+	}
+	if (off)
+		pthread_cond_broadcast(&changed);
+	pthread_mutex_unlock(&lock);
+}
+
+/* --- the machine */
+
+static void *run_vcpu(void *arg)
+{
+	struct vcpu *v = arg;
+	struct kvm_run *run = v->run;
+
+	for (;; v->exits++) {
+		bool done;
+
+		pthread_mutex_lock(&lock);
+		done = off;
+		pthread_mutex_unlock(&lock);
+		if (done)
+			return NULL;
+		if (ioctl(v->fd, KVM_RUN, 0)) {
+			if (errno == EINTR || errno == EAGAIN)
+				continue;
+			fail("vCPU %zd: KVM_RUN: %s, exit %u%s, gpa %#llx size %#llx flags %#llx", v - vcpus,
+			     strerror(errno), run->exit_reason,
+			     run->exit_reason == KVM_EXIT_MEMORY_FAULT ? ", memory fault" : "",
+			     run->memory_fault.gpa, run->memory_fault.size, run->memory_fault.flags);
+		}
+		switch (run->exit_reason) {
+		case KVM_EXIT_IO:
+			do_io(v);
+			break;
+		case KVM_EXIT_MMIO: /* nothing there */
+			if (!run->mmio.is_write)
+				memset(run->mmio.data, 0xff, sizeof(run->mmio.data));
+			break;
+		case KVM_EXIT_INTR:
+			break;
+		default:
+			fail("vCPU %zd: exit %u", v - vcpus, run->exit_reason);
+		}
+	}
+}
+
+static void make_machine(bool protected)
+{
+	struct kvm_create_guest_memfd gm = {
+		.size = RAM_SIZE,
+		.flags = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED,
+	};
+	struct kvm_userspace_memory_region2 slot = { .flags = KVM_MEM_GUEST_MEMFD, .memory_size = RAM_SIZE };
+	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
+	uint64_t identity_map = IDENTITY_MAP;
+	int size;
+
+	kvm = must(open("/dev/kvm", O_RDWR | O_CLOEXEC));
+	vm = must(ioctl(kvm, KVM_CREATE_VM, protected ? KVM_X86_SW_PROTECTED_VM : KVM_X86_DEFAULT_VM));
+	if (!(ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_GMEM) & KVM_GMEM_CAP_CONVERT)) {
+		printf("SKIP: this kernel cannot convert in place (KVM_CAP_GMEM)\n");
+		exit(4);
+	}
+	memory = slot.guest_memfd = must(ioctl(vm, KVM_CREATE_GUEST_MEMFD, &gm));
+	ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+	if (ram == MAP_FAILED)
+		fail("mmap: %s", strerror(errno));
+
+	must(ioctl(vm, KVM_SET_TSS_ADDR, TSS_ADDR));
+	must(ioctl(vm, KVM_SET_IDENTITY_MAP_ADDR, &identity_map));
+	must(ioctl(vm, KVM_CREATE_IRQCHIP, 0));
+	must(ioctl(vm, KVM_CREATE_PIT2, &pit));
+	must(ioctl(vm, KVM_SET_USER_MEMORY_REGION2, &slot));
+
+	size = must(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0));
+	for (unsigned int i = 0; i < cpus; i++) {
+		struct vcpu *v = &vcpus[i];
+
+		v->fd = must(ioctl(vm, KVM_CREATE_VCPU, i));
+		v->run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
+		if (v->run == MAP_FAILED)
+			fail("mmap of a vCPU: %s", strerror(errno));
+		cpu_set_cpuid(kvm, v->fd, i, cpus);
+	}
+}
+
+/* Let it run until it turns itself off. */
+static unsigned long run_machine(void)
+{
+	struct timespec limit;
+	unsigned long looks = 0;
+	pthread_t watcher;
+
+	clock_gettime(CLOCK_REALTIME, &limit);
+	limit.tv_sec += TIME_LIMIT;
+	for (unsigned int i = 0; i < cpus; i++)
+		pthread_create(&vcpus[i].thread, NULL, run_vcpu, &vcpus[i]);
+	pthread_create(&watcher, NULL, watch, &looks);
+	if (!strcmp(defect, "window")) {
+		sleep(1);
+		convert(KVM_GMEM_CONVERT_SHARED, 128 << 20, PAGE);
+	}
+
+	pthread_mutex_lock(&lock);
+	while (!off)
+		if (pthread_cond_timedwait(&changed, &lock, &limit))
+			fail("the guest did not turn itself off within %d s", TIME_LIMIT);
+	pthread_mutex_unlock(&lock);
+	for (unsigned int i = 0; i < cpus; i++) {
+		vcpus[i].run->immediate_exit = 1;
+		pthread_kill(vcpus[i].thread, SIGUSR1);
+		pthread_join(vcpus[i].thread, NULL);
+	}
+	pthread_join(watcher, NULL);
+	return looks;
+}
+
+/* --- what it should have come to */
+
+static void expect_said(const char *fmt, ...)
+{
+	char want[128];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(want, sizeof(want), fmt, ap);
+	va_end(ap);
+	if (!strstr(console.text, want))
+		fail("the guest did not say '%s'", want);
+	say("the guest said '%s'", want);
+}
+
+/*
+ * The host may look now: did KVM put the boot processor's clock and steal time into
+ * these pages, which were private when it did? Both begin with or have a version
+ * that is even when nobody is writing.
+ */
+static void expect_kvm_wrote(void)
+{
+	uint64_t clock = clock_msr & ~1ul, steal = steal_msr & ~63ul;
+	const volatile struct pvclock *c;
+	const volatile struct kvm_steal_time *s;
+
+	if (!(clock_msr & 1) || !(steal_msr & 1) || clock >= RAM_SIZE || steal >= RAM_SIZE)
+		fail("the guest did not turn on kvmclock and steal time: MSRs %#lx, %#lx", clock_msr, steal_msr);
+	convert(KVM_GMEM_CONVERT_SHARED, 0, RAM_SIZE);
+	c = (const volatile void *)(ram + clock);
+	s = (const volatile void *)(ram + steal);
+	say("kvmclock at %#lx: version %u, tsc_to_system_mul %#x, system_time %llu", clock, c->version,
+	    c->tsc_to_system_mul, (unsigned long long)c->system_time);
+	say("steal time at %#lx: version %u, %llu ns", steal, s->version, (unsigned long long)s->steal);
+	if (!c->version || c->version & 1 || !c->tsc_to_system_mul)
+		fail("KVM did not write the clock");
+	if (!s->version || s->version & 1)
+		fail("KVM did not write the steal time");
+}
+
+static void on_signal(int sig)
+{
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "protected", no_argument, NULL, 'p' },
+		{ "cpus", required_argument, NULL, 'c' },
+		{ "append", required_argument, NULL, 'a' },
+		{ "break", required_argument, NULL, 'b' },
+		{ }
+	};
+	struct sigaction bus = { .sa_handler = on_sigbus, .sa_flags = SA_NODEFER };
+	struct sigaction kick = { .sa_handler = on_signal };
+	const char *append = "";
+	unsigned long looks;
+	bool protected = false;
+	char cmdline[1024];
+	uint32_t entry;
+	int opt;
+
+	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (opt) {
+		case 'p': protected = true; break;
+		case 'c': cpus = atoi(optarg); break;
+		case 'a': append = optarg; break;
+		case 'b': defect = optarg; break;
+		default: return 2;
+		}
+	}
+	if (argc - optind != 2 || !cpus || cpus > MAX_CPUS) {
+		fprintf(stderr, "usage: %s [--protected] [--cpus N] [--append ARGS] [--break shared|window] VMLINUX INIT\n", argv[0]);
+		return 2;
+	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	sigaction(SIGBUS, &bus, NULL);
+	sigaction(SIGUSR1, &kick, NULL);
+
+	make_machine(protected);
+	snprintf(cmdline, sizeof(cmdline), "console=ttyS0 8250.nr_uarts=1 panic=-1 reboot=t clocksource=kvm-clock "
+		 "printk.devkmsg=on rdinit=/init %s", append);
+	entry = load((uint8_t *)ram, argv[optind], argv[optind + 1], cmdline, acpi_write((uint8_t *)ram, cpus));
+	cpu_set_pvh_entry(vcpus[0].fd, entry);
+	say("%s VM, %u processors, %s loaded, entry at %#x", protected ? "protected" : "default", cpus,
+	    argv[optind], entry);
+
+	convert(KVM_GMEM_CONVERT_PRIVATE, 0, RAM_SIZE);
+	if (!strcmp(defect, "shared"))
+		convert(KVM_GMEM_CONVERT_SHARED, 128 << 20, PAGE);
+	expect_unreadable("before it runs");
+	looks = run_machine();
+	printf("\n");
+	say("the guest turned itself off");
+	for (unsigned int i = 0; i < cpus; i++)
+		say("vCPU %u left for the VMM %lu times", i, vcpus[i].exits);
+	say("while it ran: %lu looks at its memory, each of them SIGBUS", looks);
+	expect_unreadable("after it ran");
+
+	expect_said("guest: processors online: %u\n", cpus);
+	expect_said("guest: ACPI tables: FACP APIC\n");
+	expect_said("IO-APIC");
+	expect_said("guest: clocksource: kvm-clock\n");
+	expect_said("guest: memory filled on each: as it was left\n");
+	expect_said("guest: steal: cpu ");
+	expect_said("guest: done\n");
+	if (strstr(console.text, "lines with IO-APIC: 0"))
+		fail("no interrupt goes through the IOAPIC");
+	if (!looks)
+		fail("nobody looked while it ran");
+	expect_kvm_wrote();
+	say("passed");
+	return 0;
+}

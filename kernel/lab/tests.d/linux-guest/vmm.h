@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef LINUX_GUEST_VMM_H
+#define LINUX_GUEST_VMM_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PAGE		4096ul
+#define RAM_SIZE	(256ul << 20)
+
+/* Guest physical addresses of what is not the kernel. */
+#define START_INFO	0x6000ul
+#define CMDLINE		0x8000ul
+#define RAM_LOW_END	0x9f000ul
+#define ACPI_TABLES	0xe0000ul	/* where a BIOS has its RSDP */
+#define ACPI_SIZE	0x10000ul
+#define INITRAMFS	(192ul << 20)
+
+/* Ports of the ACPI fixed hardware: PM1 event and control block, PM timer. */
+#define PM1_EVENT	0x600
+#define PM1_CONTROL	0x604
+#define PM_TIMER	0x608
+#define SLEEP_TYPE_OFF	5
+
+#define fail(fmt, ...) \
+do { \
+	fflush(stdout); \
+	fprintf(stderr, "FAILED: " fmt "\n", ##__VA_ARGS__); \
+	_exit(1); \
+} while (0)
+
+#define must(call) \
+({ \
+	long ret_ = (call); \
+	if (ret_ < 0) \
+		fail("%s: %s", #call, strerror(errno)); \
+	ret_; \
+})
+
+/* acpi.c: the tables of a machine with @cpus; the address of the RSDP. */
+uint64_t acpi_write(uint8_t *ram, unsigned int cpus);
+
+/* load.c: kernel, initramfs and what the PVH protocol passes; the entry point. */
+uint32_t load(uint8_t *ram, const char *vmlinux, const char *init, const char *cmdline,
+	      uint64_t rsdp);
+
+/* cpu.c */
+void cpu_set_cpuid(int kvm, int vcpu, unsigned int id, unsigned int cpus);
+void cpu_set_pvh_entry(int vcpu, uint32_t entry);
+uint64_t cpu_get_msr(int vcpu, uint32_t msr);
+
+#endif

@@ -107,7 +107,8 @@ static void bind_to_node(unsigned long offset, unsigned long size, int node)
 {
 	unsigned long mask = 1ul << node;
 
-	must("mbind", syscall(SYS_mbind, map + offset, size, MPOL_BIND, &mask, 8 * sizeof(mask), 0));
+	must("mbind", syscall(SYS_mbind, map + offset, size, MPOL_BIND, &mask,
+			      8 * sizeof(mask), 0));
 	evidence("[%#lx, %#lx): MPOL_BIND to node %d", offset, offset + size, node);
 }
 
@@ -130,7 +131,8 @@ static void run_guest(void)
 	struct kvm_regs regs = { .rip = CODE, .rflags = 2 };
 
 	must("KVM_GET_SREGS", ioctl(vcpu, KVM_GET_SREGS, &sregs));
-	sregs.cs.base = sregs.cs.selector = 0;
+	sregs.cs.base = 0;
+	sregs.cs.selector = 0;
 	sregs.ds.limit = 0xffffffff;
 	sregs.ds.g = 1;
 	must("KVM_SET_SREGS", ioctl(vcpu, KVM_SET_SREGS, &sregs));
@@ -148,7 +150,7 @@ static void convert(const char *what, unsigned long request, unsigned long offse
 	struct kvm_gmem_convert c = { .offset = offset, .size = size, .flags = flags };
 
 	if (ioctl(memory, request, &c))
-		surprise("%s: %s at %#llx", what, strerror(errno), (unsigned long long)c.error_offset);
+		surprise("%s: %s at %#llx", what, strerror(errno), c.error_offset);
 	evidence("[%#lx, %#lx) %s", offset, offset + size, what);
 }
 
@@ -171,8 +173,9 @@ static unsigned int ranges(struct kvm_gmem_range *r, unsigned int max, uint32_t 
 	if (g.size)
 		surprise("there are more than %u runs", max);
 	for (unsigned int i = 0; i < g.nr; i++)
-		evidence("[%#9llx, %#9llx) %s, %4llu KiB populated, node %d", r[i].offset,
-			 r[i].offset + r[i].size, r[i].flags & KVM_GMEM_RANGE_PRIVATE ? "private" : "shared ",
+		evidence("[%#9llx, %#9llx) %s, %4llu KiB populated, node %d",
+			 r[i].offset, r[i].offset + r[i].size,
+			 r[i].flags & KVM_GMEM_RANGE_PRIVATE ? "private" : "shared ",
 			 r[i].populated >> 10, r[i].node);
 	return g.nr;
 }
@@ -189,10 +192,12 @@ static void create(unsigned long type)
 	kvm = must("/dev/kvm", open("/dev/kvm", O_RDWR | O_CLOEXEC));
 	vm = must("KVM_CREATE_VM", ioctl(kvm, KVM_CREATE_VM, type));
 	expect("KVM_CAP_GUEST_MEMFD", ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_GUEST_MEMFD), 1);
-	expect("KVM_CAP_GUEST_MEMFD_FLAGS", ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_GUEST_MEMFD_FLAGS),
+	expect("KVM_CAP_GUEST_MEMFD_FLAGS",
+	       ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_GUEST_MEMFD_FLAGS),
 	       GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED);
 	caps = ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_GMEM);
-	expect("KVM_CAP_GMEM", caps, KVM_GMEM_CAP_CONVERT | KVM_GMEM_CAP_RANGES | KVM_GMEM_CAP_ZERO_RANGE |
+	expect("KVM_CAP_GMEM", caps,
+	       KVM_GMEM_CAP_CONVERT | KVM_GMEM_CAP_RANGES | KVM_GMEM_CAP_ZERO_RANGE |
 	       KVM_GMEM_CAP_SEEK | KVM_GMEM_CAP_MEMPOLICY);
 
 	step("2. Memory: %lu KiB, and a mapping of it", SIZE >> 10);
@@ -320,7 +325,8 @@ static void zero_and_busy(void)
 
 	step("12. A page that somebody holds does not turn private, nor does any other");
 	must("pipe", pipe(pinned));
-	expect("bytes spliced into a pipe", must("vmsplice", vmsplice(pinned[1], &iov, 1, 0)), PAGE);
+	expect("bytes spliced into a pipe",
+	       must("vmsplice", vmsplice(pinned[1], &iov, 1, 0)), PAGE);
 	if (ioctl(memory, KVM_GMEM_CONVERT_PRIVATE, &c) != -1 || errno != EAGAIN)
 		surprise("the conversion did not answer EAGAIN");
 	expect("EAGAIN, and the offset in the way", c.error_offset, OUT);

@@ -8,13 +8,23 @@
 
 #define MAX_CPUID	256
 
-void cpu_set_cpuid(int kvm, int vcpu, unsigned int id, unsigned int cpus)
+/* CPUID 1 */
+#define HTT		(1u << 28)	/* edx */
+#define XSAVE		(1u << 26)	/* ecx */
+#define AVX		(1u << 28)
+#define HYPERVISOR	(1u << 31)
+
+/*
+ * What KVM can do, each processor a package of its own. Without XSAVE, since QEMU's
+ * TCG (7.2) does not let KVM see XSETBV: the sizes in CPUID 0xd would stay those of
+ * the initial XCR0, and the guest would complain.
+ */
+void cpu_set_cpuid(int kvm, int vcpu, unsigned int id)
 {
 	struct {
 		struct kvm_cpuid2 head;
 		struct kvm_cpuid_entry2 entry[MAX_CPUID];
 	} cpuid = { .head.nent = MAX_CPUID };
-	unsigned int shift = cpus > 1 ? 32 - __builtin_clz(cpus - 1) : 0;
 
 	must(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid));
 	for (unsigned int i = 0; i < cpuid.head.nent; i++) {
@@ -22,23 +32,20 @@ void cpu_set_cpuid(int kvm, int vcpu, unsigned int id, unsigned int cpus)
 
 		switch (e->function) {
 		case 1:
-			e->ebx = (e->ebx & 0xff00) | id << 24 | cpus << 16;
-			e->edx &= ~(1 << 28);
-			e->edx |= cpus > 1 ? 1 << 28 : 0;
-			e->ecx |= 1u << 31;
+			e->ebx = (e->ebx & 0xff00) | id << 24 | 1 << 16;
+			e->edx &= ~HTT;
+			e->ecx |= HYPERVISOR;
+			e->ecx &= ~(XSAVE | AVX);
 			break;
-		case 0xb: /* cores, no threads */
-			e->eax = e->index == 1 ? shift : 0;
-			e->ebx = e->index == 0 ? 1 : e->index == 1 ? cpus : 0;
-			e->ecx = e->index | (e->index == 0 ? 1 << 8 : e->index == 1 ? 2 << 8 : 0);
+		case 0xb:
+		case 0x1f:
 			e->edx = id;
 			break;
 		case 0x80000008:
-			e->ecx = shift << 12 | (cpus - 1);
+			e->ecx = 0;
 			break;
 		case 0x8000001e:
-			e->eax = id;
-			e->ebx = id;
+			e->eax = e->ebx = id;
 			e->ecx = 0;
 			break;
 		}

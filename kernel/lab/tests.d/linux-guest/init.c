@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define WORK_SIZE	(16ul << 20)
+#define WORK_SIZE	(4ul << 20)
 
 static int console;
 

@@ -51,7 +51,7 @@ uint32_t load(uint8_t *ram, const char *vmlinux, const char *init, const char *c
 	      uint64_t rsdp);
 
 /* cpu.c */
-void cpu_set_cpuid(int kvm, int vcpu, unsigned int id, unsigned int cpus);
+void cpu_set_cpuid(int kvm, int vcpu, unsigned int id);
 void cpu_set_pvh_entry(int vcpu, uint32_t entry);
 uint64_t cpu_get_msr(int vcpu, uint32_t msr);
 

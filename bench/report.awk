@@ -15,6 +15,13 @@ function human(bytes)
 	return bytes / 2 ^ 10 " KiB"
 }
 
+# The value that ours is compared with: "?" where it should be there and is not.
+function stock(measure, path, size,	v)
+{
+	v = get(measure, path, size)
+	return v == "" ? "?" : v
+}
+
 # Counts as they are, small numbers with a digit or two.
 function number(x)
 {
@@ -28,14 +35,14 @@ function get(measure, path, size)
 	if (!((measure, path, size) in value)) {
 		printf "no value for %s, %s, %s\n", measure, path, size >"/dev/stderr"
 		missing++
-		return 0
+		return ""
 	}
 	return value[measure, path, size]
 }
 
 function ratio(a, b)
 {
-	return b ? a / b : 0
+	return b + 0 ? a / b : 0
 }
 
 # what: a description; ours, theirs: values; r: what is compared with the target;
@@ -43,12 +50,17 @@ function ratio(a, b)
 function row(what, size, ours, theirs, r, direction, target, verdict)
 {
 	verdict = "-"
-	if (direction != "")
+	if (ours == "" || theirs == "?") {
+		verdict = "?"
+		theirs = ours = ""
+	} else if (direction != "")
 		verdict = (direction == "<=" ? r <= target : r >= target) ? "yes" : "NO"
 	if (verdict == "NO")
 		missed++
 	printf "%-34s %8s %14s %14s %10s %9s %s\n", what, size, number(ours), number(theirs),
 		sprintf(r >= 100 ? "%.0f" : "%.3f", r), direction == "" ? "-" : direction " " target, verdict
+	if (verdict == "?")
+		return
 	rows[++nr_rows] = sprintf("{\"measure\": \"%s\", \"size\": \"%s\", \"value\": %s, \"stock\": %s, \"ratio\": %.4f, \"target\": %s, \"reached\": %s}",
 		what, size, ours, theirs == "" ? "null" : theirs, r,
 		direction == "" ? "null" : "\"" direction " " target "\"",
@@ -86,7 +98,7 @@ END {
 		low = high = get(ways[w], "in-place", sizes[1])
 		for (i = 1; i <= n; i++) {
 			ours = get(ways[w], "in-place", sizes[i])
-			theirs = get(ways[w], "stock", sizes[i])
+			theirs = stock(ways[w], "stock", sizes[i])
 			low = ours < low ? ours : low
 			high = ours > high ? ours : high
 			if (i == n)
@@ -99,27 +111,26 @@ END {
 	}
 	for (i = 1; i <= n; i++) {
 		ours = get("round-trip", "in-place", sizes[i])
-		theirs = get("round-trip", "stock", sizes[i])
+		theirs = stock("round-trip", "stock", sizes[i])
 		row("round trip, populated", human(sizes[i]), ours, theirs, ratio(theirs, ours), ">=", 4)
 	}
 	split("to-private guest to-shared host", parts)
 	for (p = 1; p <= 4; p++) {
 		pages = top / 4096
 		ours = get("round-trip." parts[p], "in-place", top) / pages
-		theirs = get("round-trip." parts[p], "stock", top) / pages
+		theirs = stock("round-trip." parts[p], "stock", top) / pages
 		row("  of which " parts[p] ", a page", human(top), ours, theirs, ratio(theirs, ours))
 	}
 	for (i = 1; i <= n; i++) {
 		ours = get("memory", "in-place", sizes[i])
-		row("  peak of memory, bytes", human(sizes[i]), ours, get("memory", "stock", sizes[i]),
+		row("  peak of memory, bytes", human(sizes[i]), ours, stock("memory", "stock", sizes[i]),
 			ratio(ours, sizes[i]), "<=", 1)
 	}
 	size = 67108864
 	split("fresh again", ways)
 	for (w = 1; w <= 2; w++) {
 		what = ways[w] == "fresh" ? "guest fault, new memory" : "guest fault, memory is there"
-		theirs = quick ? get("fault-" ways[w], "without-mmap", size) : \
-			get("fault-" ways[w], "stock-6.12", size)
+		theirs = stock("fault-" ways[w], quick ? "without-mmap" : "stock-6.12", size)
 		ours = get("fault-" ways[w], "in-place", size)
 		if (quick) {
 			row(what ", this kernel", "", ours, theirs, ratio(ours, theirs))

@@ -8,19 +8,21 @@
 # should count as 512 instructions, which is about what it costs, not as 4096.
 bench_append="slab_nomerge clearcpuid=erms"
 
-# build/bench/gmem_bench, with the patched kernel's headers.
+# build/bench/gmem_bench, with the headers of the patched kernel that was built.
 need_bench()
 {
-	local dir=$build/bench
+	local dir=$build/bench print
 
+	print=$(kernel_dir lab)/lab.fingerprint
 	mkdir -p "$dir"
-	if [[ -z ${LAB_AS_IS:-} || ! -f $dir/headers/include/linux/kvm_gmem.h ]]; then
+	if ! cmp -s "$print" "$dir/headers/lab.fingerprint"; then
 		lock builds
 		need_source lab
-		configure lab || die "the lab kernel cannot be configured: see $build/log/config-lab.log."
+		rm -rf "$dir/headers"
 		kmake lab -s headers_install INSTALL_HDR_PATH="$dir/headers" >"$build/log/bench-headers.log" 2>&1 ||
 			die "the headers cannot be installed: see $build/log/bench-headers.log."
 		unlock builds
+		cp "$print" "$dir/headers/"
 	fi
 	compile -Wextra -static -isystem "$dir/headers/include" -o "$dir/gmem_bench" "$top"/bench/*.c
 }

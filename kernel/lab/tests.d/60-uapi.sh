@@ -13,20 +13,39 @@ build_uapi()
 	kmake lab -s headers_install INSTALL_HDR_PATH="$dir"
 	gcc "${flags[@]}" -isystem "$dir/include" -o "$dir/uapi" "$source/uapi.c"
 	gcc "${flags[@]}" -isystem "$dir/include" -pthread -o "$dir/vmm" \
-		"$source"/linux-guest/{vmm,cpu,load,acpi}.c
+		"$source"/linux-guest/{vmm,memory,cpu,load,acpi}.c
 	gcc "${flags[@]}" -static -s -o "$dir/init" "$source/linux-guest/init.c"
 }
 
-# Inside the machine: NAME=STATUS=ARGUMENTS, each with its own log.
+# NAME=WHY=ARGUMENTS: a program of build/uapi, and if it is to fail, what it has to say.
+uapi_runs_lab=(
+	"interface,-default-VM==uapi default"
+	"interface,-protected-VM==uapi protected"
+	"Linux,-default-VM,-1-processor==vmm --cpus 1"
+	"Linux,-default-VM,-2-processors==vmm --cpus 2"
+	"Linux,-protected-VM,-1-processor==vmm --protected --cpus 1"
+	"Linux,-protected-VM,-2-processors==vmm --protected --cpus 2"
+	"a-shared-page-is-noticed=before it runs: not all=vmm --break shared"
+	"a-page-shared-for-a-moment-is-noticed=while it runs: =vmm --break window"
+	"use-of-a-host-address-is-noticed=somebody used=vmm --break address"
+)
+uapi_runs_debug=(
+	"interface,-default-VM==uapi default"
+	"interface,-protected-VM==uapi protected"
+	"Linux,-default-VM,-2-processors==vmm --limit 240"
+	"Linux,-protected-VM,-2-processors==vmm --limit 240 --protected"
+)
+
+# Inside the machine: each with its own log, and a line when it is done.
 uapi_driver='
-	dir=$1
-	shift
+	dir=$1 vmlinux=$2
+	shift 2
 	for run; do
 		name=${run%%=*} args=${run#*=*=}
 		begin=$(date +%s)
 		case $args in
-		uapi*) timeout -k 10 60 "$dir"/$args ;;
-		*) timeout -k 10 100 "$dir"/$args "$LAB_KERNEL/vmlinux" "$dir/init" ;;
+		uapi*) timeout -k 10 120 "$dir"/$args ;;
+		*) timeout -k 10 400 "$dir"/$args "$vmlinux" "$dir/init" ;;
 		esac >"$LAB_RESULTS/uapi/$name.log" 2>&1
 		echo "$name $? $(($(date +%s) - begin))"
 	done'
@@ -34,49 +53,31 @@ uapi_driver='
 # A program that is to fail has to do so for the reason it was given.
 uapi_result()
 {
-	local name=$1 status=$2 seconds=$3 want=$4 log=$test_log/uapi-$1.log
+	local name=$1 status=$2 seconds=$3 want=$4 log=$test_log/$step-$1.log
 
 	cp "$results/uapi/$name.log" "$log"
 	if [[ -z $want ]]; then
 		program_result "${name//-/ }" "$status" "$log" "$seconds"
-	elif ((status == 1)) && grep -qE "^FAILED: $want" "$log"; then
-		passed "${name//-/ }" "it does: $(tail -n 1 "$log")"
+	elif ((status == 1)) && grep -q "^FAILED: $want" "$log"; then
+		passed "${name//-/ }" "$seconds s"
 	else
 		failed "${name//-/ }" "status $status: $(tail -n 1 "$log")" "$log"
 	fi
 }
 
-step_run()
+run_uapi()
 {
-	local name status seconds run log=$test_log/uapi-machine.log
+	local flavour=$1 name status seconds run log=$test_log/$step-machine.log
 	local -A want=()
-	local runs=(
-		"interface,-default-VM==uapi default"
-		"interface,-protected-VM==uapi protected"
-		"Linux,-default-VM,-1-processor==vmm --cpus 1"
-		"Linux,-default-VM,-2-processors==vmm --cpus 2"
-		"Linux,-protected-VM,-1-processor==vmm --protected --cpus 1"
-		"Linux,-protected-VM,-2-processors==vmm --protected --cpus 2"
-		"a-shared-page-is-noticed=before it runs: not all=vmm --break shared"
-		"a-page-shared-for-a-moment-is-noticed=while it runs: =vmm --break window"
-	)
-
-	need_kernel lab || {
-		failed "the lab kernel builds" "see the log" "$build/log/kernel-lab.log"
-		return
-	}
-	lock builds
-	need_source lab
-	check "they build from the installed headers" build_uapi
-	unlock builds
-	[[ -x $build/uapi/init ]] || return 0
+	shift
 
 	rm -rf "$results/uapi"
 	mkdir -p "$results/uapi"
-	for run in "${runs[@]}"; do
+	for run; do
 		status=${run#*=}
 		want[${run%%=*}]=${status%%=*}
 	done
+	# The status of the machine comes last, as a line of its own.
 	while read -r name status seconds; do
 		if [[ $name == machine ]]; then
 			vm_result "the kernel keeps a clean log" "$status" "$log"
@@ -86,10 +87,31 @@ step_run()
 		unset "want[$name]"
 	done < <(
 		set +e
-		in_lab lab --timeout 900 -- sh -c "$uapi_driver" - "$build/uapi" "${runs[@]}" 2>"$log"
+		in_lab "$flavour" --timeout 1200 -- sh -c "$uapi_driver" - "$build/uapi" \
+			"$(kernel_dir lab)/vmlinux" "$@" 2>"$log"
 		echo "machine $? 0"
 	)
 	for name in "${!want[@]}"; do
 		failed "${name//-/ }" "did not run to its end: the machine died" "$log"
 	done
+}
+
+# The guest is the lab's kernel both times.
+step_run()
+{
+	local flavour
+
+	for flavour in lab debug; do
+		need_kernel "$flavour" || {
+			failed "the $flavour kernel builds" "see the log" "$build/log/kernel-$flavour.log"
+			return
+		}
+	done
+	lock builds
+	need_source lab
+	check "they build from the installed headers" build_uapi
+	unlock builds
+	[[ -x $build/uapi/init ]] || return 0
+	step=uapi-lab run_uapi lab "${uapi_runs_lab[@]}"
+	step=uapi-debug run_uapi debug "${uapi_runs_debug[@]}"
 }

@@ -13,13 +13,16 @@
  *	--append ARGS	more for the guest's command line; loglevel=7 shows all it has to say
  *	--limit S	60: the seconds that it may take
  *	--break	WHAT	make it fail, to see that it can: 'shared' leaves one page
- *			shared, 'window' shares one for a moment while the guest runs
+ *			shared, 'window' shares one while the guest runs, 'address' uses
+ *			a host address that KVM should leave alone
+ *
+ * VMLINUX may be any kernel that has CONFIG_PVH, Debian's as well, once its source's
+ * scripts/extract-vmlinux took it out of the vmlinuz.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <getopt.h>
 #include <pthread.h>
-#include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/ioctl.h>
@@ -56,10 +59,9 @@ struct pvclock {
 	uint8_t flags, pad2[2];
 };
 
-static int kvm, vm, memory;
+static int kvm, vm;
 static unsigned int cpus = 2, time_limit = 60;
 static const char *defect = "";
-static volatile uint8_t *ram;
 
 static struct vcpu {
 	int fd;
@@ -77,69 +79,14 @@ static struct {
 /* ACPI's PM1 enable register: nothing ever happens, but it reads as it was written. */
 static uint16_t pm1_enable;
 
-/* What the guest told KVM about where it wants its clock and its steal time. */
-static uint64_t clock_msr, steal_msr;
+/* Where the guest told KVM to put its clock, its steal time and so on. */
+static uint64_t clock_msr, steal_msr, eoi_msr, async_pf_msr;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static bool off;
-static struct timespec begin;
 
-static double seconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec - begin.tv_sec + (now.tv_nsec - begin.tv_nsec) / 1e9;
-}
-
-#define say(fmt, ...)	printf("[%7.3f] " fmt "\n", seconds(), ##__VA_ARGS__)
-
-/* --- what the host sees of the memory */
-
-static __thread sigjmp_buf out_of_here;
-
-static void on_sigbus(int sig)
-{
-	siglongjmp(out_of_here, 1);
-}
-
-static bool readable(uint64_t offset)
-{
-	if (sigsetjmp(out_of_here, 0))
-		return false;
-	(void)ram[offset];
-	return true;
-}
-
-static void convert(unsigned long request, uint64_t offset, uint64_t size)
-{
-	struct kvm_gmem_convert c = { .offset = offset, .size = size };
-
-	if (ioctl(memory, request, &c))
-		fail("conversion of [%#lx, %#lx): %s at %#llx", offset, offset + size, strerror(errno), c.error_offset);
-}
-
-static void expect_private(const char *when)
-{
-	struct kvm_gmem_range r;
-	struct kvm_gmem_get_ranges g = { .size = RAM_SIZE, .ranges = (uintptr_t)&r, .nr = 1 };
-
-	must(ioctl(memory, KVM_GMEM_GET_RANGES, &g));
-	if (g.nr != 1 || r.offset || r.size != RAM_SIZE || r.flags != KVM_GMEM_RANGE_PRIVATE)
-		fail("%s: not all of it is private: first run [%#llx, %#llx), flags %#x", when,
-		     r.offset, r.offset + r.size, r.flags);
-}
-
-static void expect_unreadable(const char *when)
-{
-	expect_private(when);
-	for (uint64_t offset = 0; offset < RAM_SIZE; offset += PAGE)
-		if (readable(offset + offset / PAGE % PAGE))
-			fail("%s: the host can read the page at %#lx", when, offset);
-	expect_private(when);
-	say("%s: one run, private; each of %lu pages is SIGBUS", when, RAM_SIZE / PAGE);
-}
+/* --- watching the memory */
 
 /* While the guest runs: pages here and there, and what the kernel says. */
 static void *watch(void *looks)
@@ -182,6 +129,8 @@ static void console_write(struct vcpu *v, char c)
 	if (c == '\n' && !clock_msr && strstr(console.text + console.line, "guest: processors")) {
 		clock_msr = cpu_get_msr(v->fd, MSR_KVM_SYSTEM_TIME_NEW);
 		steal_msr = cpu_get_msr(v->fd, MSR_KVM_STEAL_TIME);
+		eoi_msr = cpu_get_msr(v->fd, MSR_KVM_PV_EOI_EN);
+		async_pf_msr = cpu_get_msr(v->fd, MSR_KVM_ASYNC_PF_EN);
 	}
 }
 
@@ -303,10 +252,6 @@ static void *run_vcpu(void *arg)
 
 static void make_machine(bool protected)
 {
-	struct kvm_create_guest_memfd gm = {
-		.size = RAM_SIZE,
-		.flags = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED,
-	};
 	struct kvm_userspace_memory_region2 slot = { .flags = KVM_MEM_GUEST_MEMFD, .memory_size = RAM_SIZE };
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
 	uint64_t identity_map = IDENTITY_MAP;
@@ -318,11 +263,8 @@ static void make_machine(bool protected)
 		printf("SKIP: this kernel cannot convert in place (KVM_CAP_GMEM)\n");
 		exit(4);
 	}
-	memory = slot.guest_memfd = must(ioctl(vm, KVM_CREATE_GUEST_MEMFD, &gm));
-	ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
-	if (ram == MAP_FAILED)
-		fail("mmap: %s", strerror(errno));
-
+	memory_create(vm);
+	slot.guest_memfd = memory;
 	must(ioctl(vm, KVM_SET_TSS_ADDR, TSS_ADDR));
 	must(ioctl(vm, KVM_SET_IDENTITY_MAP_ADDR, &identity_map));
 	must(ioctl(vm, KVM_CREATE_IRQCHIP, 0));
@@ -389,8 +331,8 @@ static void expect_said(const char *fmt, ...)
 
 /*
  * The host may look now: did KVM put the boot processor's clock and steal time into
- * these pages, which were private when it did? Both begin with or have a version
- * that is even when nobody is writing.
+ * these pages, which were private when it did? Both have a version, which is even
+ * when nobody is writing.
  */
 static void expect_kvm_wrote(void)
 {
@@ -400,6 +342,10 @@ static void expect_kvm_wrote(void)
 
 	if (!(clock_msr & 1) || !(steal_msr & 1) || clock >= RAM_SIZE || steal >= RAM_SIZE)
 		fail("the guest did not turn on kvmclock and steal time: MSRs %#lx, %#lx", clock_msr, steal_msr);
+	say("MSRs: kvmclock %#lx, steal time %#lx, EOI %#lx, asynchronous faults %#lx", clock_msr,
+	    steal_msr, eoi_msr, async_pf_msr);
+	if (!(eoi_msr & 1))
+		fail("the guest did not turn on paravirtual EOI");
 	convert(KVM_GMEM_CONVERT_SHARED, 0, RAM_SIZE);
 	c = (const volatile void *)(ram + clock);
 	s = (const volatile void *)(ram + steal);
@@ -426,7 +372,6 @@ int main(int argc, char **argv)
 		{ "break", required_argument, NULL, 'b' },
 		{ }
 	};
-	struct sigaction bus = { .sa_handler = on_sigbus, .sa_flags = SA_NODEFER };
 	struct sigaction kick = { .sa_handler = on_signal };
 	static const char * const bad[] = { "WARNING: ", "BUG: ", "Oops: ", "Error", "INFO: " };
 	const char *append = "";
@@ -447,14 +392,14 @@ int main(int argc, char **argv)
 		}
 	}
 	if (argc - optind != 2 || !cpus || cpus > MAX_CPUS) {
-		fprintf(stderr, "usage: %s [--protected] [--cpus N] [--append ARGS] [--break shared|window] VMLINUX INIT\n", argv[0]);
+		fprintf(stderr, "usage: %s [--protected] [--cpus N] [--append ARGS] [--limit S] [--break WHAT] VMLINUX INIT\n",
+			argv[0]);
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	clock_gettime(CLOCK_MONOTONIC, &begin);
-	sigaction(SIGBUS, &bus, NULL);
 	sigaction(SIGUSR1, &kick, NULL);
 
+	seconds();
 	make_machine(protected);
 	snprintf(cmdline, sizeof(cmdline), "console=ttyS0 8250.nr_uarts=1 loglevel=5 panic=-1 reboot=t clocksource=kvm-clock "
 		 "printk.devkmsg=on rdinit=/init %s", append);
@@ -473,7 +418,10 @@ int main(int argc, char **argv)
 	for (unsigned int i = 0; i < cpus; i++)
 		say("vCPU %u left for the VMM %lu times", i, vcpus[i].exits);
 	say("while it ran: %lu looks at its memory, each of them SIGBUS", looks);
+	if (!strcmp(defect, "address"))
+		touch_bait();
 	expect_unreadable("after it ran");
+	expect_bait_untouched();
 
 	expect_said("guest: processors online: %u\n", cpus);
 	expect_said("guest: ACPI tables: FACP APIC\n");

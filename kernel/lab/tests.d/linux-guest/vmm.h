@@ -43,6 +43,21 @@ do { \
 	ret_; \
 })
 
+#define say(fmt, ...)	printf("[%7.3f] " fmt "\n", seconds(), ##__VA_ARGS__)
+
+/* memory.c */
+extern int memory;		/* the guest_memfd */
+extern volatile uint8_t *ram;	/* a mapping of it */
+
+double seconds(void);		/* since the first call */
+void memory_create(int vm);
+void convert(unsigned long request, uint64_t offset, uint64_t size);
+bool readable(uint64_t offset);
+void expect_private(const char *when);
+void expect_unreadable(const char *when);
+void touch_bait(void);
+void expect_bait_untouched(void);
+
 /* acpi.c: the tables of a machine with @cpus; the address of the RSDP. */
 uint64_t acpi_write(uint8_t *ram, unsigned int cpus);
 

@@ -296,7 +296,8 @@ static void assert_cachestat(int fd, uint64_t offset, uint64_t size,
 
 GMEM_TEST(gmem_account, cachestat)
 {
-	if (syscall(__NR_cachestat, -1, NULL, NULL, 0) && errno == ENOSYS)
+	/* Where there is one, it does not know this file. */
+	if (syscall(__NR_cachestat, -1, NULL, NULL, 0) && errno != EBADF)
 		SKIP(return, "cachestat: %s", strerror(errno));
 
 	assert_cachestat(self->fd, 0, 0, 0);

@@ -449,6 +449,11 @@ GMEM_TEST(gmem_bad_input, argument_in_the_memory)
 	uint64_t nr;
 	int r;
 
+	/* To read an argument populates the memory it is in: do so first. */
+	gmem_fill(self->mem, 2 * PAGE_SIZE, PAGE_SIZE, 3);
+	gmem_snapshot_free(self->snap);
+	self->snap = gmem_snapshot(self->fd);
+
 	/* Private: it cannot be read. */
 	bad_pointer(self->fd, self->mem + 3 * PAGE_SIZE, self->snap, false,
 		    "a private argument");

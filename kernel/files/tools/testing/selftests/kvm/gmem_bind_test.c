@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "gmem_util.h"
@@ -58,8 +59,8 @@ static uint64_t guest_check(struct kvm_vcpu *vcpu, uint64_t gva, uint64_t size,
 	return gmem_guest_call(vcpu, gmem_guest_check, gva, size, seed);
 }
 
-/* The guest's access exits, and does so again and again. */
-static void guest_faults(struct kvm_vcpu *vcpu, uint64_t gva)
+/* The guest's access exits, and does so again and again.  It is left there. */
+static void guest_hangs(struct kvm_vcpu *vcpu, uint64_t gva)
 {
 	struct kvm_run *run = vcpu->run;
 	int i;
@@ -72,6 +73,17 @@ static void guest_faults(struct kvm_vcpu *vcpu, uint64_t gva)
 		TEST_ASSERT_EQ(run->memory_fault.gpa, gva);
 		TEST_ASSERT_EQ(run->memory_fault.size, PAGE_SIZE);
 	}
+}
+
+/* The same, but let the guest forget about it. */
+static void guest_faults(struct kvm_vcpu *vcpu, uint64_t gva)
+{
+	struct kvm_regs regs;
+
+	vcpu_run_complete_io(vcpu);
+	vcpu_regs_get(vcpu, &regs);
+	guest_hangs(vcpu, gva);
+	vcpu_regs_set(vcpu, &regs);
 }
 
 /* Go on after an access that can be served by now. */
@@ -278,6 +290,44 @@ GMEM_TEST(gmem_bind, rebind)
 	gmem_check(self->mem, 0, SIZE, 1);
 }
 
+static int pre_fault(struct kvm_vcpu *vcpu, uint64_t gpa, uint64_t size)
+{
+	struct kvm_pre_fault_memory range = { .gpa = gpa, .size = size };
+	int r;
+
+	do {
+		r = __vcpu_ioctl(vcpu, KVM_PRE_FAULT_MEMORY, &range) ? -errno : 0;
+	} while (r == -EINTR || r == -EAGAIN || (!r && range.size));
+
+	return r;
+}
+
+/* KVM_PRE_FAULT_MEMORY is a fault like any other, in either state. */
+GMEM_TEST(gmem_bind, pre_fault)
+{
+	int fd;
+
+	if (!vm_check_cap(self->vm, KVM_CAP_PRE_FAULT_MEMORY))
+		SKIP(return, "no KVM_CAP_PRE_FAULT_MEMORY");
+
+	gmem_make_private(self->fd, HALF, HALF);
+	gmem_bind(self->vm, GMEM_SLOT, GMEM_GPA, SIZE, self->hva, self->fd, 0);
+	TEST_ASSERT_EQ(pre_fault(self->vcpu, GMEM_GPA + PAGE_SIZE, PAGE_SIZE), 0);
+	TEST_ASSERT_EQ(gmem_populated(self->fd, 0, SIZE), PAGE_SIZE);
+	TEST_ASSERT_EQ(pre_fault(self->vcpu, GMEM_GPA + SIZE - PAGE_SIZE, PAGE_SIZE), 0);
+	TEST_ASSERT_EQ(gmem_populated(self->fd, HALF, HALF), PAGE_SIZE);
+	TEST_ASSERT_EQ(pre_fault(self->vcpu, GMEM_GPA, SIZE), 0);
+	TEST_ASSERT_EQ(gmem_populated(self->fd, 0, SIZE), SIZE);
+	TEST_ASSERT_EQ(gmem_guest_call(self->vcpu, gmem_guest_check_zero, GMEM_GVA,
+				       SIZE, 0), 0);
+
+	gmem_unbind(self->vm, GMEM_SLOT);
+	fd = gmem_create(self->vm, SIZE, GMEM_FLAGS_PRIVATE);
+	gmem_bind(self->vm, GMEM_SLOT, GMEM_GPA, SIZE, self->hva, fd, 0);
+	close(fd);
+	TEST_ASSERT_EQ(pre_fault(self->vcpu, GMEM_GPA, SIZE), -EFAULT);
+}
+
 /* 21, 23: the file goes first; the slot stays, and answers with a fault. */
 GMEM_TEST(gmem_bind, close_before_slot)
 {
@@ -320,7 +370,7 @@ GMEM_TEST(gmem_bind, fault_then_rebind)
 
 	gmem_bind(self->vm, GMEM_SLOT, GMEM_GPA, SIZE, self->hva, fd, 0);
 	close(fd);
-	guest_faults(self->vcpu, GMEM_GVA + PAGE_SIZE);
+	guest_hangs(self->vcpu, GMEM_GVA + PAGE_SIZE);
 
 	gmem_unbind(self->vm, GMEM_SLOT);
 	gmem_fill(self->mem, 0, SIZE, 1);
@@ -408,6 +458,7 @@ static uint64_t guest_walk(uint64_t gva, uint64_t size, uint64_t rounds)
 
 struct runner {
 	struct kvm_vcpu *vcpu;
+	bool may_fault;
 	uint64_t mmio, faults, seen;
 	bool stop;
 };
@@ -427,7 +478,8 @@ static void *run_walk(void *data)
 					    run->exit_reason == KVM_EXIT_MEMORY_FAULT,
 					    "KVM_RUN: %s, %s", strerror(errno),
 					    exit_reason_str(run->exit_reason));
-				TEST_ASSERT(run->memory_fault.gpa >= GMEM_GPA &&
+				TEST_ASSERT(runner->may_fault &&
+					    run->memory_fault.gpa >= GMEM_GPA &&
 					    run->memory_fault.gpa < GMEM_GPA + SIZE,
 					    "a fault at %#llx", run->memory_fault.gpa);
 				runner->faults++;
@@ -452,12 +504,23 @@ static void mark_pages(char *mem)
 		gmem_poke(mem + offset, GMEM_GVA + offset);
 }
 
+/* Wait until the guest gets somewhere. */
+static void await_walk(struct runner *runner)
+{
+	uint64_t seen = READ_ONCE(runner->seen);
+	time_t end = time(NULL) + 30;
+
+	while (READ_ONCE(runner->seen) == seen) {
+		TEST_ASSERT(time(NULL) < end, "the guest is stuck");
+		usleep(1000);
+	}
+}
+
 /* 21, 22: slots come and go while the guest runs, with conversions between. */
 GMEM_TEST(gmem_bind, delete_while_running)
 {
 	struct runner runner = { .vcpu = self->vcpu };
 	pthread_t thread;
-	uint64_t seen;
 	int i, r;
 
 	mark_pages(self->mem);
@@ -476,25 +539,56 @@ GMEM_TEST(gmem_bind, delete_while_running)
 			usleep(1000);
 	}
 
-	/* With the slot there, it gets somewhere. */
-	seen = READ_ONCE(runner.seen);
-	for (i = 0; i < 20000 && READ_ONCE(runner.seen) == seen; i++)
-		usleep(1000);
-	TEST_ASSERT(READ_ONCE(runner.seen) != seen, "the guest is stuck");
-
+	await_walk(&runner);
 	WRITE_ONCE(runner.stop, true);
 	pthread_join(thread, NULL);
-	TEST_ASSERT(!runner.faults, "%lu faults", runner.faults);
+}
+
+/*
+ * A conversion that has nothing to do in the only slot there is, while faults
+ * elsewhere look for invalidations that are in progress.
+ */
+GMEM_TEST(gmem_bind, conversion_around_slot)
+{
+	struct runner runner = { .vcpu = self->vcpu };
+	const uint64_t quarter = SIZE / 4;
+	pthread_t thread;
+	char *mem;
+	int i, fd;
+
+	/* The outer quarters have no slot; the middle is shared and stays so. */
+	gmem_bind(self->vm, GMEM_SLOT + 1, GMEM_GPA + SIZE, 2 * quarter, self->hva,
+		  self->fd, quarter);
+	fd = gmem_create(self->vm, SIZE, GMEM_FLAGS_SHARED);
+	mem = gmem_mmap(fd, SIZE);
+	gmem_bind(self->vm, GMEM_SLOT, GMEM_GPA, SIZE, variant->hva ? mem : NULL,
+		  fd, 0);
+	TEST_ASSERT(!pthread_create(&thread, NULL, run_walk, &runner),
+		    "pthread_create() failed");
+
+	for (i = 0; i < 300; i++) {
+		TEST_ASSERT_EQ(__gmem_fallocate(fd, FALLOC_FL_KEEP_SIZE |
+						FALLOC_FL_PUNCH_HOLE, 0, SIZE), 0);
+		gmem_make_private(self->fd, 0, quarter);
+		gmem_make_private(self->fd, SIZE - quarter, quarter);
+		gmem_make_shared(self->fd, 0, SIZE);
+	}
+
+	mark_pages(mem);
+	await_walk(&runner);
+	WRITE_ONCE(runner.stop, true);
+	pthread_join(thread, NULL);
+	munmap(mem, SIZE);
+	close(fd);
 }
 
 /* 21: files are closed while the guest runs on them. */
 GMEM_TEST(gmem_bind, close_while_running)
 {
-	struct runner runner = { .vcpu = self->vcpu };
+	struct runner runner = { .vcpu = self->vcpu, .may_fault = true };
 	pthread_t thread;
-	uint64_t seen;
-	int i, j, fd;
 	char *mem;
+	int i, fd;
 
 	TEST_ASSERT(!pthread_create(&thread, NULL, run_walk, &runner),
 		    "pthread_create() failed");
@@ -507,10 +601,8 @@ GMEM_TEST(gmem_bind, close_while_running)
 			  variant->hva ? mem : NULL, fd, 0);
 
 		/* Let it get there first, every other time. */
-		seen = READ_ONCE(runner.seen);
-		for (j = 0; i % 2 && j < 20000 && READ_ONCE(runner.seen) == seen; j++)
-			usleep(1000);
-		TEST_ASSERT(j < 20000, "the guest is stuck");
+		if (i % 2)
+			await_walk(&runner);
 
 		if (i % 3 == 0) {
 			/* In the other order. */
@@ -543,7 +635,7 @@ GMEM_TEST(gmem_bind, close_against_unbind)
 	pthread_t thread;
 	int i, fd;
 
-	for (i = 0; i < 50; i++) {
+	for (i = 0; i < 25; i++) {
 		fd = gmem_create(self->vm, SIZE, GMEM_FLAGS_PRIVATE);
 		gmem_bind(self->vm, GMEM_SLOT, GMEM_GPA, SIZE, self->hva, fd, 0);
 		gmem_guest_call(self->vcpu, gmem_guest_fill, GMEM_GVA, PAGE_SIZE, 1);

@@ -588,6 +588,7 @@ GMEM_TEST(gmem_convert, passed_descriptor)
 	if (!pid) {
 		char *mem;
 
+		close(socks[1]);
 		close(self->fd);
 		munmap(self->mem, SIZE);
 		fd = receive_fd(socks[0]);
@@ -600,15 +601,18 @@ GMEM_TEST(gmem_convert, passed_descriptor)
 		_exit(0);
 	}
 
+	close(socks[0]);
 	gmem_fill(self->mem, 0, SIZE, 1);
 	gmem_make_private(self->fd, 0, SIZE / 2);
 	guest_check(self->vcpu[0], 0, SIZE, 1);
 	send_fd(socks[1], self->fd);
 	reap(pid);
+	close(socks[1]);
 	gmem_check(self->mem, 0, SIZE, 2);
 	guest_check(self->vcpu[0], 0, SIZE, 2);
 
 	/* A file that nobody but a message in flight holds. */
+	TEST_ASSERT(!socketpair(AF_UNIX, SOCK_STREAM, 0, socks), "socketpair() failed");
 	fd = gmem_create(self->vm, SIZE, GMEM_FLAGS_SHARED);
 	send_fd(socks[1], fd);
 	close(fd);

@@ -536,12 +536,12 @@ static void thread_start(struct thread_call *t)
 GMEM_TEST(gmem_guest, emulation_is_atomic)
 {
 	struct thread_call emulated[2] = {
-		{ self->vcpu[0], guest_fep_count, GMEM_GVA, 2000 },
-		{ self->vcpu[1], guest_fep_count, GMEM_GVA, 2000 },
+		{ self->vcpu[0], guest_fep_count, GMEM_GVA, 1000 },
+		{ self->vcpu[1], guest_fep_count, GMEM_GVA, 1000 },
 	};
 	struct thread_call mixed[2] = {
-		{ self->vcpu[0], guest_fep_count, GMEM_GVA, 2000 },
-		{ self->vcpu[1], guest_count, GMEM_GVA, 200000 },
+		{ self->vcpu[0], guest_fep_count, GMEM_GVA, 1000 },
+		{ self->vcpu[1], guest_count, GMEM_GVA, 100000 },
 	};
 	int i;
 
@@ -551,19 +551,19 @@ GMEM_TEST(gmem_guest, emulation_is_atomic)
 		thread_start(&emulated[i]);
 	for (i = 0; i < 2; i++)
 		pthread_join(emulated[i].thread, NULL);
-	TEST_ASSERT_EQ(call(self->vcpu[0], gmem_guest_read, GMEM_GVA, 0, 0), 4000);
+	TEST_ASSERT_EQ(call(self->vcpu[0], gmem_guest_read, GMEM_GVA, 0, 0), 2000);
 
 	for (i = 0; i < 2; i++)
 		thread_start(&mixed[i]);
 	for (i = 0; i < 2; i++)
 		pthread_join(mixed[i].thread, NULL);
-	TEST_ASSERT_EQ(call(self->vcpu[0], gmem_guest_read, GMEM_GVA, 0, 0), 206000);
+	TEST_ASSERT_EQ(call(self->vcpu[0], gmem_guest_read, GMEM_GVA, 0, 0), 103000);
 }
 
 /* Emulated accesses against conversions of the page: no value is lost. */
 GMEM_TEST(gmem_guest, emulation_and_conversion)
 {
-	struct thread_call t = { self->vcpu[0], guest_fep_count, GMEM_GVA, 5000 };
+	struct thread_call t = { self->vcpu[0], guest_fep_count, GMEM_GVA, 3000 };
 	int done = 0, n = 0, r;
 
 	REQUIRE_FEP();
@@ -579,7 +579,7 @@ GMEM_TEST(gmem_guest, emulation_and_conversion)
 	}
 	TEST_ASSERT(n, "it never became private");
 	gmem_make_shared(self->fd, 0, PAGE_SIZE);
-	TEST_ASSERT_EQ(*(uint64_t *)self->mem, 5000);
+	TEST_ASSERT_EQ(*(uint64_t *)self->mem, 3000);
 }
 
 /* Clear, access by emulation, and look at what KVM's walk has left. */

@@ -215,13 +215,13 @@ static void check_log(struct env *env)
 	TEST_ASSERT(delayed, "No word of page 0x%lx in the log", env->pfn);
 }
 
-static volatile sig_atomic_t sigbus_code;
+static int sigbus_code;
 static void *sigbus_addr;
 
 static void sigbus_handler(int sig, siginfo_t *info, void *ctx)
 {
-	sigbus_code = info->si_code;
-	sigbus_addr = info->si_addr;
+	WRITE_ONCE(sigbus_code, info->si_code);
+	WRITE_ONCE(sigbus_addr, info->si_addr);
 }
 
 /* It is as if the caller had touched the page: 0, or a negative errno. */
@@ -241,8 +241,8 @@ static int poison_mapping(void *addr)
 	if (r)
 		return r;
 
-	TEST_ASSERT_EQ(sigbus_code, BUS_MCEERR_AR);
-	TEST_ASSERT_EQ(sigbus_addr, addr);
+	TEST_ASSERT_EQ(READ_ONCE(sigbus_code), BUS_MCEERR_AR);
+	TEST_ASSERT_EQ(READ_ONCE(sigbus_addr), addr);
 	return 0;
 }
 

@@ -488,14 +488,14 @@ static void guest_code(uint32_t id)
  * The host.
  */
 
-static __thread sigjmp_buf *sigbus_env;
+static __thread void *sigbus_env;
 
 static void sigbus_handler(int sig, siginfo_t *info, void *ctx)
 {
 	static const char msg[] = "Bail out! SIGBUS out of place\n";
 
 	if (sigbus_env && info->si_code == BUS_ADRERR)
-		siglongjmp(*sigbus_env, 1);
+		siglongjmp(*(sigjmp_buf *)sigbus_env, 1);
 
 	if (write(STDOUT_FILENO, msg, sizeof(msg) - 1) < 0)
 		abort();

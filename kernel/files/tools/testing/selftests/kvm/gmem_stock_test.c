@@ -120,8 +120,12 @@ GMEM_TEST(gmem_stock, file)
 	TEST_ASSERT_EQ(__gmem_fallocate(fd, FALLOC_FL_KEEP_SIZE |
 					FALLOC_FL_PUNCH_HOLE, SIZE, SIZE), 0);
 
-	TEST_ASSERT_EQ(gmem_fdinfo(fd, "gmem-size"), -1);
-	TEST_ASSERT_EQ(gmem_fdinfo(fd, "gmem-private"), -1);
+	/* That much can be asked. */
+	TEST_ASSERT_EQ(gmem_fdinfo(fd, "gmem-size"), SIZE);
+	TEST_ASSERT_EQ(gmem_fdinfo(fd, "gmem-private"), SIZE);
+	TEST_ASSERT_EQ(gmem_fdinfo(fd, "gmem-populated"), 0);
+	TEST_ASSERT_EQ(__gmem_fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 2 * PAGE_SIZE), 0);
+	TEST_ASSERT_EQ(gmem_fdinfo(fd, "gmem-populated"), 2 * PAGE_SIZE);
 }
 
 /* Write by the guest, at first shared, then private, and back. */
@@ -166,7 +170,7 @@ GMEM_TEST(gmem_stock, attributes)
 	munmap(mem, SIZE);
 }
 
-/* A VM that cannot make memory private has no use for such a file. */
+/* A VM that cannot make memory private binds such a file, and never sees it. */
 GMEM_TEST(gmem_stock, no_attributes)
 {
 	char *mem;
@@ -177,11 +181,16 @@ GMEM_TEST(gmem_stock, no_attributes)
 	mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 		   -1, 0);
 	TEST_ASSERT(mem != MAP_FAILED, "mmap() failed");
-	TEST_ASSERT_EQ(__gmem_bind(self->vm, STOCK_SLOT, STOCK_GPA, SIZE, NULL,
-				   self->fd, 0), -EINVAL);
-	TEST_ASSERT_EQ(__gmem_bind(self->vm, STOCK_SLOT, STOCK_GPA, SIZE, mem,
-				   self->fd, 0), -EINVAL);
-	TEST_ASSERT_EQ(set_private(self->vm, STOCK_GPA, SIZE) < 0, true);
+	gmem_bind(self->vm, STOCK_SLOT, STOCK_GPA, SIZE, mem, self->fd, 0);
+
+	gmem_guest_call(self->vcpu, gmem_guest_fill, STOCK_GVA, SIZE, 1);
+	TEST_ASSERT_EQ(*(uint64_t *)mem, gmem_pattern(1, STOCK_OFFSET));
+	TEST_ASSERT_EQ(gmem_fdinfo(self->fd, "gmem-populated"), 0);
+	TEST_ASSERT(set_private(self->vm, STOCK_GPA, SIZE) < 0, "it has attributes");
+	TEST_ASSERT_EQ(gmem_guest_call(self->vcpu, gmem_guest_check, STOCK_GVA,
+				       SIZE, 1), 0);
+
+	gmem_unbind(self->vm, STOCK_SLOT);
 	munmap(mem, SIZE);
 }
 

@@ -102,11 +102,15 @@ program_result()
 		[[ $verdict != failed ]] || bad=1
 		"$verdict" "$name: $case" "$detail" "$log"
 	done < <(awk '
+		# The last thing that went wrong before the verdict is the reason for it.
+		/Test Assertion Failure/ { if ((getline said) > 0) { sub(/^ */, "", said) } next }
+		/:Expected / { said = $0; sub(/^# */, "", said); next }
 		/^(not )?ok [0-9]+/ {
 			bad = $1 == "not"; skip = /# SKIP/
-			why = $0; sub(/.*# SKIP */, "", why)
+			why = bad ? said : ""; said = ""
+			if (skip) { why = $0; sub(/.*# SKIP */, "", why) }
 			name = $0; sub(/^(not )?ok [0-9]+( - )?[ \t]*/, "", name); sub(/ *# SKIP.*/, "", name)
-			printf "%s\t%s\t%s\n", skip ? "skipped" : bad ? "failed" : "passed", name, skip ? why : ""
+			printf "%s\t%s\t%s\n", skip ? "skipped" : bad ? "failed" : "passed", name, why
 		}' "$log")
 	case $status in
 	0) [[ -n $any ]] || passed "$name" "${seconds} s" ;;

@@ -4,7 +4,7 @@
 #
 #	awk -v json=FILE [-v quick=1] -f report.awk LINES
 #
-# Exits with 1 when a target is missed, with 2 when a measure is not there.
+# Exits with 3 when a target is missed, with 2 when a measure is not there.
 
 function human(bytes)
 {
@@ -192,6 +192,6 @@ END {
 	}
 	if (missed) {
 		print missed " targets are missed."
-		exit 1
+		exit 3
 	}
 }

@@ -133,6 +133,30 @@ static void new_code(struct guest *g)
 	XIOCTL(g->vm, KVM_SET_USER_MEMORY_REGION2, &slot);
 }
 
+/*
+ * With a gigabyte of its own, as where a VMM wants huge pages: else the first and
+ * the last page table is shared with neighbours, and its 512 entries are looked at
+ * whether there is anything of ours or not.
+ */
+static void *map_aligned(int fd, uint64_t size)
+{
+	const uint64_t gib = 1ULL << 30;
+	uint64_t room = ((size + gib - 1) & -gib) + gib;
+	uintptr_t start;
+	void *p;
+
+	p = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		die("cannot reserve addresses");
+	start = ((uintptr_t)p + gib - 1) & -gib;
+	munmap(p, room);
+	p = mmap((void *)start, size, PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
+	if (p == MAP_FAILED)
+		die("cannot map the guest's memory");
+	return p;
+}
+
 void guest_new(struct guest *g, enum path path, uint64_t size)
 {
 	struct kvm_create_guest_memfd create = { .size = size };
@@ -154,9 +178,7 @@ void guest_new(struct guest *g, enum path path, uint64_t size)
 			die("cannot make a memfd");
 		fd = g->memfd;
 	}
-	g->shared = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (g->shared == MAP_FAILED)
-		die("cannot map the guest's memory");
+	g->shared = map_aligned(fd, size);
 
 	new_code(g);
 	set_slot(g, true);

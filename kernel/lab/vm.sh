@@ -143,10 +143,11 @@ qemu_command()
 	# An instruction is a nanosecond where they are counted.
 	khz=1000000
 	[[ -n $vm_icount ]] || khz=$("$build/tsc")
-	append="console=ttyS0 ignore_loglevel oops=panic panic=-1 reboot=t no_timer_check tsc=reliable tsc_early_khz=$khz"
+	append="console=ttyS0 ignore_loglevel oops=panic panic=-1 reboot=t no_timer_check tsc=reliable tsc_early_khz=$khz lpj=$((khz * 10))"
 	append+=" 8250.nr_uarts=1 mitigations=off random.trust_cpu=on cgroup_no_v1=all $vm_append"
 	qemu=(qemu-system-x86_64 -nodefaults -no-user-config -display none -nic none -no-reboot
-		-machine pc,usb=off,vmport=off,hpet=off,smbus=off -cpu max -smp "$vm_smp,sockets=$vm_smp" -m "${vm_mem}M"
+		# Not pc, whose table of interrupts costs an interpreter many seconds.
+		-machine q35,usb=off,vmport=off,hpet=off,smbus=off,sata=off -cpu max -smp "$vm_smp,sockets=$vm_smp" -m "${vm_mem}M"
 		-object "memory-backend-ram,id=m0,size=${half}M"
 		-object "memory-backend-ram,id=m1,size=$((vm_mem - half))M"
 		-numa "node,nodeid=0,memdev=m0,cpus=$cpus0" -numa "node,nodeid=1,memdev=m1$cpus1"

@@ -131,9 +131,9 @@ int guestmem_convert(struct inode *inode, pgoff_t start, pgoff_t end,
 {
 	enum guestmem_state from = GUESTMEM_ANY & ~to;
 	struct gmem_inode *gi = GMEM_I(inode);
-	MA_STATE(mas, &gi->share, 0, 0);
 	pgoff_t bad = start;
 	int r;
+	MA_STATE(mas, &gi->share, 0, 0);
 
 	*error_index = start;
 

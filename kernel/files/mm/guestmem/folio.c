@@ -62,7 +62,10 @@ EXPORT_SYMBOL_GPL(guestmem_get_folio);
 /* The contents only; there is nothing to write back, hence nothing is dirty. */
 static void gmem_zero_folio(struct folio *folio)
 {
-	folio_zero_range(folio, 0, folio_size(folio));
+	long i;
+
+	for (i = 0; i < folio_nr_pages(folio); i++)
+		clear_highpage(folio_page(folio, i));
 }
 
 /**
@@ -71,7 +74,7 @@ static void gmem_zero_folio(struct folio *folio)
  */
 void guestmem_init_folio(struct folio *folio)
 {
-	VM_BUG_ON_FOLIO(!folio_test_locked(folio), folio);
+	VM_WARN_ON_ONCE_FOLIO(!folio_test_locked(folio), folio);
 
 	if (folio_test_uptodate(folio))
 		return;

@@ -6,8 +6,39 @@
 #include <linux/export.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
+#include <linux/sizes.h>
 
 #include "internal.h"
+
+/* As much as fault_around_bytes is for files, and within one page table. */
+#define GMEM_FAULT_AROUND	SZ_64K
+
+/*
+ * Map what is populated around a page that has just been mapped, which costs
+ * little next to a fault.  After a conversion all of a range wants to be mapped
+ * again, for writing as a rule, and ->map_pages() would serve read faults only.
+ */
+static void gmem_map_around(struct vm_fault *vmf, struct inode *inode)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	unsigned long from = ALIGN_DOWN(vmf->address, GMEM_FAULT_AROUND);
+	unsigned long to = from + GMEM_FAULT_AROUND;
+	pgoff_t start, end, limit;
+
+	lockdep_assert_held(&inode->i_mapping->invalidate_lock);
+
+	from = max(from, vma->vm_start);
+	to = min(to, vma->vm_end);
+	start = vmf->pgoff - ((vmf->address - from) >> PAGE_SHIFT);
+	limit = min(start + ((to - from) >> PAGE_SHIFT), gmem_nr_pages(inode));
+
+	/* Of the window, the part in the same run. */
+	while (guestmem_next_run(inode, &start, &end, limit, GUESTMEM_SHARED) &&
+	       end <= vmf->pgoff)
+		start = end;
+
+	filemap_map_pages(vmf, start, end - 1);
+}
 
 /*
  * Looking at the state, getting the folio and installing the PTE are one step
@@ -48,6 +79,7 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 	if (!ret) {
 		/* The PTE has taken over the reference. */
 		folio_unlock(folio);
+		gmem_map_around(vmf, inode);
 		ret = VM_FAULT_NOPAGE;
 		goto unlock;
 	}

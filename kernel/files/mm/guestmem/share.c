@@ -46,10 +46,18 @@ static enum guestmem_state gmem_share_initial(const struct gmem_inode *gi)
 						  GUESTMEM_PRIVATE;
 }
 
-/* Make an empty map.  Nothing can fail here: it runs in ->alloc_inode(). */
+/*
+ * Make an empty map.  Nothing can fail here: it runs in ->alloc_inode().
+ *
+ * MT_FLAGS_ALLOC_RANGE is not there for its searches, but for the type of the
+ * inner nodes: in those that a tree without it has, the last slot shares its
+ * place with the number of slots, which mt_free_walk(), in RCU mode, takes for
+ * a child.
+ */
 void gmem_share_init(struct gmem_inode *gi)
 {
-	mt_init_flags(&gi->share, MT_FLAGS_LOCK_EXTERN | MT_FLAGS_USE_RCU);
+	mt_init_flags(&gi->share, MT_FLAGS_ALLOC_RANGE | MT_FLAGS_LOCK_EXTERN |
+				  MT_FLAGS_USE_RCU);
 	mt_set_external_lock(&gi->share, &gi->vfs_inode.i_data.invalidate_lock);
 }
 
@@ -57,8 +65,8 @@ void gmem_share_init(struct gmem_inode *gi)
 int gmem_share_fill(struct gmem_inode *gi, pgoff_t nr_pages)
 {
 	struct address_space *mapping = gi->vfs_inode.i_mapping;
-	MA_STATE(mas, &gi->share, 0, nr_pages - 1);
 	int err;
+	MA_STATE(mas, &gi->share, 0, nr_pages - 1);
 
 	filemap_invalidate_lock(mapping);
 	err = mas_store_gfp(&mas, gmem_share_entry(gmem_share_initial(gi)),
@@ -90,8 +98,8 @@ enum guestmem_state guestmem_run(struct inode *inode, pgoff_t index,
 				 pgoff_t *end)
 {
 	struct gmem_inode *gi = GMEM_I(inode);
-	MA_STATE(mas, &gi->share, index, index);
 	void *entry;
+	MA_STATE(mas, &gi->share, index, index);
 
 	rcu_read_lock();
 	entry = mas_walk(&mas);
@@ -158,8 +166,8 @@ bool gmem_share_trim(struct gmem_inode *gi, pgoff_t *start, pgoff_t *end,
 		     enum guestmem_state to)
 {
 	struct inode *inode = &gi->vfs_inode;
-	MA_STATE(mas, &gi->share, *end - 1, *end - 1);
 	pgoff_t run_end;
+	MA_STATE(mas, &gi->share, *end - 1, *end - 1);
 
 	lockdep_assert_held_write(&inode->i_mapping->invalidate_lock);
 

@@ -128,12 +128,12 @@ loff_t guestmem_llseek(struct file *file, loff_t offset, int whence)
 	if (down_read_killable(&inode->i_mapping->invalidate_lock))
 		return -EINTR;
 
-	for (range.end = offset >> PAGE_SHIFT;
-	     range.end < gmem_nr_pages(inode); ) {
+	range.end = offset >> PAGE_SHIFT;
+	while (range.end < gmem_nr_pages(inode)) {
 		range.start = range.end;
 		range.end = gmem_nr_pages(inode);
 		gmem_scan(inode, true, &range, NULL);
-		if (!range.populated == (whence == SEEK_HOLE)) {
+		if (whence == SEEK_HOLE ? !range.populated : range.populated) {
 			offset = max(offset, (loff_t)range.start << PAGE_SHIFT);
 			goto found;
 		}

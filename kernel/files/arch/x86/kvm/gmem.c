@@ -49,12 +49,14 @@ u8 kvm_gmem_record_steal_time(struct kvm_vcpu *vcpu,
 	/* Odd while it is being written; the first time it can be anything. */
 	version = (READ_ONCE(st->version) + 1) | 1;
 	WRITE_ONCE(st->version, version);
+	/* The guest reads the version, the time and the version again. */
 	smp_wmb();
 
 	delay = current->sched_info.run_delay;
 	WRITE_ONCE(st->steal, READ_ONCE(st->steal) + delay - vcpu->arch.st.last_steal);
 	vcpu->arch.st.last_steal = delay;
 
+	/* As above. */
 	smp_wmb();
 	WRITE_ONCE(st->version, version + 1);
 

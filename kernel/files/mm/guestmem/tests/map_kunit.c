@@ -189,6 +189,34 @@ static void map_private(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, vm_munmap(addr, 4 * PAGE_SIZE));
 }
 
+/*
+ * A fault maps what is populated around it, but nothing of another state, be it
+ * between shared runs, and allocates nothing.
+ */
+static void map_around(struct kunit *test)
+{
+	struct inode *inode = gmem_kunit_create_states(test, "SSSPSSSSPSS");
+	struct file *file = gmem_kunit_open(test, inode);
+	unsigned long addr = gmem_kunit_mmap(test, file, 0, 11);
+	pgoff_t i;
+
+	for (i = 0; i < 11; i++)
+		if (i != 6)
+			gmem_kunit_fill(test, inode, i, 0x10 + i);
+
+	map_expect(test, addr, 5, map_word(0x15));
+	for (i = 0; i < 11; i++)
+		KUNIT_EXPECT_EQ_MSG(test, i == 4 || i == 5 || i == 7,
+				    map_present(addr, i), "page %lu", i);
+	KUNIT_EXPECT_EQ(test, 10, inode->i_mapping->nrpages);
+
+	/* The neighbours' mappings hold them as any other does, and go. */
+	KUNIT_EXPECT_EQ(test, 0, gmem_kunit_convert(inode, 4, 5, GUESTMEM_PRIVATE));
+	KUNIT_EXPECT_FALSE(test, map_present(addr, 4));
+	map_expect(test, addr, 7, map_word(0x17));
+	KUNIT_EXPECT_EQ(test, 0, vm_munmap(addr, 11 * PAGE_SIZE));
+}
+
 static void map_behind_end(struct kunit *test)
 {
 	struct inode *inode = gmem_kunit_create_states(test, "SS");
@@ -485,6 +513,7 @@ static struct kunit_case map_cases[] = {
 	KUNIT_CASE(map_shared),
 	KUNIT_CASE(map_write_first),
 	KUNIT_CASE(map_private),
+	KUNIT_CASE(map_around),
 	KUNIT_CASE(map_behind_end),
 	KUNIT_CASE(map_convert),
 	KUNIT_CASE(map_convert_mixed),

@@ -97,6 +97,34 @@ static void share_merge(struct kunit *test)
 	}
 }
 
+/*
+ * So many runs that nodes of every level are full, and all of them dropped at
+ * once: by a store over the whole file, and with the inode.
+ */
+static void share_deep(struct kunit *test)
+{
+	pgoff_t nr = 40000, i;
+	struct inode *inode = gmem_kunit_create(test, nr, GUESTMEM_CONVERTIBLE);
+	int round;
+
+	for (round = 0; round < 2; round++) {
+		for (i = 1; i < nr; i += 2)
+			KUNIT_ASSERT_EQ(test, 0, gmem_kunit_convert(inode, i, i + 1,
+								    GUESTMEM_SHARED));
+		KUNIT_EXPECT_EQ(test, nr, gmem_kunit_entries(inode));
+
+		if (round == 0) {
+			KUNIT_EXPECT_EQ(test, 0, gmem_kunit_convert(inode, 0, nr,
+								    GUESTMEM_PRIVATE));
+			KUNIT_EXPECT_EQ(test, 1, gmem_kunit_entries(inode));
+		}
+	}
+
+	/* Nodes are freed through RCU: a fault is one there. */
+	gmem_kunit_iput(test, inode);
+	rcu_barrier();
+}
+
 /* The last pages of a huge file. */
 static void share_far_end(struct kunit *test)
 {
@@ -489,6 +517,7 @@ static struct kunit_case share_cases[] = {
 	KUNIT_CASE(share_initial),
 	KUNIT_CASE(share_one_page),
 	KUNIT_CASE(share_merge),
+	KUNIT_CASE(share_deep),
 	KUNIT_CASE(share_far_end),
 	KUNIT_CASE(share_alternating),
 	KUNIT_CASE(share_next_run),

@@ -109,5 +109,5 @@ step_run()
 	for name in "${!have[@]}"; do
 		[[ ${have[name]} != set_memory_region_test ]] || unset "have[$name]"
 	done
-	step=selftests-debug run_selftests debug 600 "${have[@]}"
+	step=selftests-debug run_selftests debug 1200 "${have[@]}"
 }

@@ -632,8 +632,10 @@ static void *vcpu_thread(void *arg)
 			REPORT_GUEST_ASSERT(uc);
 			break;
 		default:
-			TEST_FAIL("Unexpected exit %s",
-				  exit_reason_str(vcpu->run->exit_reason));
+			/* A guest that lost its way says no more than this. */
+			vcpu_dump(stderr, vcpu, 2);
+			TEST_FAIL("Unexpected exit %s of vCPU %u",
+				  exit_reason_str(vcpu->run->exit_reason), vcpu->id);
 		}
 	}
 }

@@ -372,7 +372,7 @@ static bool has_quarantine(void)
 GMEM_TEST(gmem_account, cycles)
 {
 	int64_t inodes = file_value("/proc/slabinfo", "gmem_inode");
-	int64_t lost, noise = has_quarantine() ? SZ_16M : NOISE;
+	int64_t lost, noise = has_quarantine() ? 24 * SZ_1M : NOISE;
 	int round;
 
 	/* All of it would be 62 MiB, each time; the quarantine fills up. */

@@ -206,9 +206,6 @@ int gmem_unmap(void *address, uint64_t bytes);
 
 /* --- binding */
 
-#define GMEM_BIND_READONLY (UINT64_C(1) << 0) /* the guest's writes exit as MMIO */
-#define GMEM_BIND_LOG_DIRTY (UINT64_C(1) << 1)
-
 /*
  * Let slot number slot (the caller's numbering, address space in the upper 16 bits)
  * show bytes of memory from offset at guest physical address gpa. -EEXIST: the slot, the addresses
@@ -216,7 +213,7 @@ int gmem_unmap(void *address, uint64_t bytes);
  * memory's mode or the VM's kernel does not have the flag.
  */
 int gmem_bind(struct gmem *memory, uint32_t slot, uint64_t gpa, uint64_t offset, uint64_t bytes,
-	      uint64_t flags, struct gmem_error *error);
+	      struct gmem_error *error);
 
 /* -ENOENT if the library did not bind that slot; -EBUSY etc. if a listener refuses. */
 int gmem_unbind(struct gmem_vm *vm, uint32_t slot, struct gmem_error *error);
@@ -332,17 +329,18 @@ int gmem_convert_offset(struct gmem *memory, uint64_t offset, uint64_t bytes, ui
 
 struct gmem_event {
 	size_t size;
-	struct gmem *memory; /* without a reference: the listener's until it returns */
-	uint64_t gpa;	     /* GMEM_NOWHERE if it is not bound */
+	struct gmem *memory; /* without a reference: good until the listener returns */
+	uint64_t gpa;
 	uint64_t offset;
 	uint64_t bytes;
-	uint32_t from; /* GMEM_STATE_... */
-	uint32_t to;   /* GMEM_STATE_UNBACKED: it is about to be unbound */
-	uint32_t slot; /* if it is bound */
+	uint32_t slot;
+	uint32_t from; /* GMEM_STATE_...; UNBACKED: it is being bound */
+	uint32_t to;   /* UNBACKED: it is being unbound */
 };
 
 /*
- * Who maps shared memory for devices (VFIO, vhost). An event is a run of one state.
+ * Who maps shared memory for devices (VFIO, vhost). An event is a run of one state,
+ * in one slot; memory that is not bound has none.
  * To private or unbacked: unmap in prepare, map again in rollback. To shared: map in
  * commit, for the memory is not shared before. prepare may refuse with a negative errno
  * (other than 0 is -EINVAL), the others may not; each may be NULL.

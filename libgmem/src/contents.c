@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the memory holds: freeing and zeroing it. */
+#include <fcntl.h>
+#include <linux/falloc.h>
+
+#include "internal.h"
+
+int gmem_punch(const struct gmem *memory, int fd, uint64_t offset, uint64_t bytes)
+{
+	return memory->vm->sys->fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset,
+					  bytes);
+}
+
+static int discard_locked(struct gmem *memory, uint64_t offset, uint64_t bytes,
+			  struct gmem_error *error)
+{
+	const uint64_t page = memory->vm->page;
+	int r;
+
+	r = gmem_punch(memory, memory->fd, offset, bytes);
+	if (r >= 0 && memory->mode == GMEM_MODE_DUAL)
+		r = gmem_punch(memory, memory->shared_fd, offset, bytes);
+	if (r < 0)
+		return gmem_fail(error, GMEM_STEP_DISCARD, r, gmem_gpa_of(memory, offset), offset,
+				 "Cannot free %#llx bytes at %#llx (errno %d).",
+				 (unsigned long long)bytes, (unsigned long long)offset, -r);
+	if (memory->residue) {
+		pthread_rwlock_wrlock(&memory->vm->lock);
+		gmem_bitmap_fill(memory->residue, offset / page, (offset + bytes) / page, false);
+		pthread_rwlock_unlock(&memory->vm->lock);
+	}
+	return 0;
+}
+
+PUBLIC int gmem_discard(struct gmem *memory, uint64_t offset, uint64_t bytes,
+			struct gmem_error *error)
+{
+	int r;
+
+	r = gmem_check_range(memory, offset, bytes, error);
+	if (!r)
+		r = gmem_begin_change(memory->vm, error);
+	if (r)
+		return r;
+	r = discard_locked(memory, offset, bytes, error);
+	gmem_end_change(memory->vm);
+	return r;
+}
+
+PUBLIC int gmem_zero(struct gmem *memory, uint64_t offset, uint64_t bytes, struct gmem_error *error)
+{
+	struct gmem_vm *vm;
+	int r;
+
+	r = gmem_check_range(memory, offset, bytes, error);
+	if (r)
+		return r;
+	vm = memory->vm;
+	if (memory->mode == GMEM_MODE_DUAL)
+		return gmem_fail(error, GMEM_STEP_DISCARD, -EOPNOTSUPP, GMEM_NOWHERE, offset,
+				 "Memory of two sides cannot be zeroed in place: discard it.");
+	if (!(vm->caps & GMEM_CAP_ZERO))
+		return gmem_fail(error, GMEM_STEP_DISCARD, -EOPNOTSUPP, GMEM_NOWHERE, offset, "%s",
+				 gmem_vm_why_not(vm, GMEM_CAP_ZERO));
+	r = gmem_begin_change(vm, error);
+	if (r)
+		return r;
+	r = vm->sys->fallocate(memory->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset,
+			       bytes);
+	if (r < 0)
+		gmem_fail(error, GMEM_STEP_DISCARD, r, gmem_gpa_of(memory, offset), offset,
+			  "Cannot zero %#llx bytes at %#llx (errno %d).", (unsigned long long)bytes,
+			  (unsigned long long)offset, -r);
+	gmem_end_change(vm);
+	return r;
+}

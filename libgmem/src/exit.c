@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Exits of vCPUs that are about memory. */
+#include "internal.h"
+
+/* From linux/kvm_para.h, of which only x86 has all. */
+#define HC_MAP_GPA_RANGE 12
+#define MAP_GPA_RANGE_ENCRYPTED (UINT64_C(1) << 4)
+
+static uint32_t classify_hypercall(const struct gmem_vm *vm, const struct kvm_run *run,
+				   struct gmem_exit *e)
+{
+	const uint64_t gpa = run->hypercall.args[0], pages = run->hypercall.args[1];
+
+	e->flags = GMEM_EXIT_HYPERCALL;
+	/* The lower bits are a hint about the size of pages. */
+	e->state = run->hypercall.args[2] & MAP_GPA_RANGE_ENCRYPTED ? GMEM_STATE_PRIVATE
+								    : GMEM_STATE_SHARED;
+	e->gpa = gpa;
+	if (!pages || gpa % vm->page || pages > (UINT64_MAX - gpa) / vm->page)
+		return GMEM_EXIT_INVALID;
+	e->bytes = pages * vm->page;
+	return GMEM_EXIT_CONVERT;
+}
+
+/* Whether all of the fault is backed, and in the state that was asked for. */
+static int classify_fault(struct gmem_vm *vm, const struct kvm_run *run, int run_result,
+			  struct gmem_exit *e)
+{
+	const uint64_t mask = vm->page - 1;
+	uint64_t gpa = run->memory_fault.gpa, bytes = run->memory_fault.size, run_end;
+	const struct binding *b;
+	uint32_t state;
+	size_t i;
+	int r;
+
+	e->state = run->memory_fault.flags & KVM_MEMORY_EXIT_FLAG_PRIVATE ? GMEM_STATE_PRIVATE
+									  : GMEM_STATE_SHARED;
+	e->gpa = gpa & ~mask;
+	if (!bytes || bytes > UINT64_MAX - gpa - mask) {
+		e->kind = GMEM_EXIT_INVALID;
+		return 0;
+	}
+	e->bytes = ((gpa + bytes + mask) & ~mask) - e->gpa;
+	if (run_result == -EHWPOISON) {
+		e->kind = GMEM_EXIT_POISON;
+		return 0;
+	}
+	pthread_rwlock_rdlock(&vm->lock);
+	i = gmem_find_binding(vm, e->gpa);
+	b = i < vm->nr_bindings ? &vm->bindings[i] : NULL;
+	if (!b || b->gpa > e->gpa) {
+		e->kind = GMEM_EXIT_UNBACKED;
+		r = 0;
+	} else {
+		const uint64_t offset = b->offset + (e->gpa - b->gpa);
+
+		r = gmem_run_at(b->memory, offset, offset + vm->page, &state, &run_end);
+		/* The flag says what was asked for, not what has to be done. */
+		e->kind = state == e->state ? GMEM_EXIT_AGAIN : GMEM_EXIT_CONVERT;
+		/* There everything is shared, whatever the access was. */
+		if (!r && b->memory->mode == GMEM_MODE_SHARED)
+			e->kind = GMEM_EXIT_AGAIN;
+	}
+	pthread_rwlock_unlock(&vm->lock);
+	return r;
+}
+
+/* The same fault many times in a row, whatever was done about it. */
+static void guard(const struct gmem_exit *before, struct gmem_exit *e)
+{
+	e->repeats = 0;
+	if (before->last_gpa == e->gpa && before->last_bytes == e->bytes &&
+	    before->last_state == e->state)
+		e->repeats = before->repeats + 1;
+	e->last_gpa = e->gpa;
+	e->last_bytes = e->bytes;
+	e->last_state = e->state;
+	if (e->repeats >= GMEM_EXIT_REPEATS)
+		e->kind = GMEM_EXIT_STUCK;
+}
+
+PUBLIC int gmem_exit_decode(struct gmem_vm *vm, const struct kvm_run *run, int run_result,
+			    struct gmem_exit *exit)
+{
+	struct gmem_exit before, e = GMEM_EXIT_INIT;
+	int r;
+
+	if (!vm || !run || run_result > 0 || gmem_check_out(exit, sizeof(e)) ||
+	    gmem_copy_in(&before, sizeof(before), sizeof(before), exit))
+		return -EINVAL;
+	/* KVM leaves what it knows of a fault there for other errors too. */
+	if (run->exit_reason == KVM_EXIT_MEMORY_FAULT &&
+	    (run_result == -EFAULT || run_result == -EHWPOISON)) {
+		r = classify_fault(vm, run, run_result, &e);
+		if (r < 0)
+			return r;
+		guard(&before, &e);
+	} else if (run->exit_reason == KVM_EXIT_HYPERCALL && !run_result &&
+		   run->hypercall.nr == HC_MAP_GPA_RANGE) {
+		e.kind = classify_hypercall(vm, run, &e);
+	}
+	gmem_copy_out(exit, &e, sizeof(e));
+	return 0;
+}
+
+PUBLIC int gmem_exit_complete(struct kvm_run *run, struct gmem_exit *exit, int result)
+{
+	if (!run || result > 0 || gmem_check_out(exit, sizeof(*exit)))
+		return -EINVAL;
+	exit->result = result;
+	if (exit->flags & GMEM_EXIT_HYPERCALL)
+		run->hypercall.ret = (uint64_t)(int64_t)result;
+	return 0;
+}
+
+static int refuse(struct gmem_error *error, int r, const struct gmem_exit *exit, const char *why)
+{
+	return gmem_fail(error, GMEM_STEP_EXIT, r, exit->gpa, GMEM_NOWHERE, "%s at %#llx.", why,
+			 (unsigned long long)exit->gpa);
+}
+
+PUBLIC int gmem_exit_handle(struct gmem_vm *vm, struct kvm_run *run, int run_result,
+			    struct gmem_exit *exit, const struct gmem_convert_options *options,
+			    struct gmem_error *error)
+{
+	int r;
+
+	if (!gmem_error_ok(error))
+		return -EINVAL;
+	r = gmem_exit_decode(vm, run, run_result, exit);
+	if (r == -EINVAL)
+		return gmem_bad(error, "There is no VM, no run, or no exit of a known version.");
+	if (r < 0)
+		return gmem_fail(error, GMEM_STEP_QUERY, r, GMEM_NOWHERE, GMEM_NOWHERE,
+				 "The kernel does not say what is private (errno %d).", -r);
+	switch (exit->kind) {
+	case GMEM_EXIT_OTHER:
+		return 1;
+	case GMEM_EXIT_AGAIN:
+		return 0;
+	case GMEM_EXIT_UNBACKED:
+		return refuse(error, -EFAULT, exit,
+			      "The guest reached for memory that is not there,");
+	case GMEM_EXIT_POISON:
+		return refuse(error, -EHWPOISON, exit, "The guest reached for a poisoned page,");
+	case GMEM_EXIT_STUCK:
+		return refuse(error, -ELOOP, exit, "The guest faults over and over");
+	case GMEM_EXIT_INVALID:
+		r = refuse(error, -EINVAL, exit, "The guest asks for a range that makes no sense,");
+		break;
+	default:
+		r = gmem_convert(vm, exit->gpa, exit->bytes, exit->state, options, NULL, error);
+	}
+	gmem_exit_complete(run, exit, r);
+	/* A guest that asked has its answer; one that touched memory would do so again. */
+	return exit->flags & GMEM_EXIT_HYPERCALL ? 0 : r;
+}

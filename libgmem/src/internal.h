@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef GMEM_INTERNAL_H
+#define GMEM_INTERNAL_H
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <linux/kvm.h>
+#include <linux/kvm_gmem.h>
+
+#include "gmem.h"
+
+#define PUBLIC __attribute__((visibility("default")))
+
+/*
+ * All that the library asks of the system. Functions return 0 or more, or a negative
+ * errno; alloc() returns zeroed memory or NULL. Tests put their own in its place.
+ */
+struct gmem_sys {
+	int (*ioctl)(int fd, unsigned long request, void *arg);
+	int (*close)(int fd);
+	int (*set_cloexec)(int fd);
+	int (*memfd_create)(const char *name);
+	int (*ftruncate)(int fd, uint64_t bytes);
+	int (*fallocate)(int fd, int mode, uint64_t offset, uint64_t bytes);
+	int (*mmap)(int fd, uint64_t offset, size_t bytes, int prot, void **address);
+	int (*munmap)(void *address, size_t bytes);
+	int (*madvise)(void *address, size_t bytes, int advice);
+	int (*mbind)(void *address, size_t bytes, int mode, const unsigned long *nodes,
+		     unsigned long max);
+	int (*get_mempolicy)(int *mode, unsigned long *nodes, unsigned long max, void *address,
+			     unsigned long flags);
+	int (*set_mempolicy)(int mode, const unsigned long *nodes, unsigned long max);
+	int (*page_nodes)(void **pages, unsigned long count, int *nodes);
+	int (*cachestat)(int fd, uint64_t offset, uint64_t bytes, uint64_t *pages);
+	uint64_t (*now)(void);
+	void (*pause)(uint64_t ns);
+	void *(*alloc)(size_t count, size_t size);
+	void (*release)(void *mem);
+};
+
+extern const struct gmem_sys gmem_sys_real;
+
+/* As many nodes as a mask of the kernel's can name here. */
+#define GMEM_MAX_NODES 1024
+#define GMEM_NODE_WORDS (GMEM_MAX_NODES / (8 * sizeof(unsigned long)))
+
+#define GMEM_NR_CAPS 9
+
+struct binding {
+	uint64_t gpa;
+	uint64_t bytes;
+	uint64_t offset;
+	struct gmem *memory; /* a reference */
+	uint32_t slot;
+};
+
+struct gmem_listener {
+	struct gmem_listener *prev, *next;
+	struct gmem_listener_ops ops;
+	void *data;
+};
+
+/*
+ * Two locks. Whoever changes anything holds 'change' from begin to end, callbacks
+ * included; it finds out when a callback calls back. Whoever only looks holds 'lock'
+ * for reading; changers hold it for writing for the moment in which they update what
+ * lookers see, so that these never wait for an ioctl of the others.
+ */
+struct gmem_vm {
+	const struct gmem_sys *sys;
+	int fd;
+	atomic_uint refs; /* the context's own, and one for each memory */
+	uint64_t page;
+	uint64_t caps;
+	const char *why_not[GMEM_NR_CAPS];
+	gmem_log_fn log;
+	void *log_data;
+	pthread_mutex_t change;
+	pthread_rwlock_t lock;
+	struct binding *bindings; /* by address */
+	size_t nr_bindings;
+	size_t max_bindings;
+	struct gmem_listener *first, *last;
+};
+
+struct gmem {
+	struct gmem_vm *vm;
+	atomic_uint refs;
+	uint32_t mode;
+	int fd;
+	int shared_fd; /* fd but in dual mode */
+	void *map;     /* the address that slots have; NULL in place */
+	uint64_t bytes;
+	uint64_t bound_bytes;
+	/* One bit a page; NULL where the mode has no use for it. */
+	unsigned long *private; /* dual: the state */
+	unsigned long *residue; /* dual: the unused side has memory still */
+	unsigned long *plan;	/* what the conversion that is under way changes */
+	atomic_ullong conversions;
+	atomic_ullong refusals;
+};
+
+/* bitmap.c: bits [first, end) */
+size_t gmem_bitmap_words(uint64_t bits);
+void gmem_bitmap_fill(unsigned long *map, uint64_t first, uint64_t end, bool value);
+/* The first bit in [first, end) that is value, or end. */
+uint64_t gmem_bitmap_find(const unsigned long *map, uint64_t first, uint64_t end, bool value);
+/* The begin of the last run of 1s in [first, *end), *end cut to its end; -1: none. */
+bool gmem_bitmap_last_run(const unsigned long *map, uint64_t first, uint64_t *start, uint64_t *end);
+uint64_t gmem_bitmap_count(const unsigned long *map, uint64_t first, uint64_t end);
+
+/* error.c: fill in *error, if there is one, and return r */
+int gmem_fail(struct gmem_error *error, uint32_t step, int r, uint64_t gpa, uint64_t offset,
+	      const char *format, ...) __attribute__((format(printf, 6, 7)));
+int gmem_bad(struct gmem_error *error, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+/* Can it be written to at all? */
+bool gmem_error_ok(const struct gmem_error *error);
+
+/*
+ * option.c: copy a caller's struct of its own size into one of ours, and the other way
+ * round. v1 is the size it had in version 1.0.
+ */
+int gmem_copy_in(void *to, size_t size, size_t v1, const void *from);
+int gmem_check_out(const void *to, size_t v1);
+void gmem_copy_out(void *to, const void *from, size_t size);
+
+/* vm.c */
+int gmem_vm_new_sys(int vm_fd, const struct gmem_vm_options *options, struct gmem_vm **ret_vm,
+		    struct gmem_error *error, const struct gmem_sys *sys);
+void gmem_vm_put(struct gmem_vm *vm);
+int gmem_begin_change(struct gmem_vm *vm, struct gmem_error *error);
+void gmem_end_change(struct gmem_vm *vm);
+void gmem_log(const struct gmem_vm *vm, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* probe.c */
+int gmem_probe(struct gmem_vm *vm, struct gmem_error *error);
+
+/* memory.c */
+int gmem_check_range(const struct gmem *memory, uint64_t offset, uint64_t bytes,
+		     struct gmem_error *error);
+uint64_t gmem_pages(const struct gmem *memory);
+int gmem_create_fd(struct gmem_vm *vm, uint64_t bytes, uint64_t flags);
+
+/* bind.c: the caller holds either lock */
+/* Index of the first binding that ends above gpa; nr_bindings if there is none. */
+size_t gmem_find_binding(const struct gmem_vm *vm, uint64_t gpa);
+/* Where an offset is in the guest, or GMEM_NOWHERE. */
+uint64_t gmem_gpa_of(const struct gmem *memory, uint64_t offset);
+
+/* state.c */
+/* The run at offset, cut at end. */
+int gmem_run_at(const struct gmem *memory, uint64_t offset, uint64_t end, uint32_t *state,
+		uint64_t *run_end);
+int gmem_resident(const struct gmem *memory, int fd, uint64_t offset, uint64_t bytes,
+		  uint64_t *resident);
+
+/* convert.c: attributes of a bound range (dual mode) */
+int gmem_set_attributes(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, bool private);
+
+/* contents.c */
+int gmem_punch(const struct gmem *memory, int fd, uint64_t offset, uint64_t bytes);
+
+/* listener.c */
+/* Ask all listeners, or stop at the first that refuses and roll back those before. */
+int gmem_tell_prepare(struct gmem_vm *vm, const struct gmem_event *event, struct gmem_error *error);
+void gmem_tell_commit(struct gmem_vm *vm, const struct gmem_event *event);
+void gmem_tell_rollback(struct gmem_vm *vm, const struct gmem_event *event);
+/* The shared runs of a binding come, or go: [offset, offset + bytes) of it. */
+int gmem_tell_binding(struct gmem_vm *vm, const struct binding *binding, bool binds,
+		      struct gmem_listener *only, struct gmem_error *error);
+void gmem_commit_binding(struct gmem_vm *vm, const struct binding *binding, bool binds,
+			 struct gmem_listener *only);
+void gmem_rollback_binding(struct gmem_vm *vm, const struct binding *binding, bool binds,
+			   struct gmem_listener *only);
+
+#endif

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* On which nodes the memory is to be, and is. */
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <numa.h>
+#include <numaif.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "internal.h"
+
+#ifndef MPOL_PREFERRED_MANY
+#define MPOL_PREFERRED_MANY 5
+#endif
+#ifndef MPOL_MODE_FLAGS
+#define MPOL_MODE_FLAGS (7 << 13)
+#endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+
+#define STEP_BYTES (UINT64_C(32) << 20)
+
+static const int kernel_policy[] = {
+	[GMEM_POLICY_DEFAULT] = MPOL_DEFAULT,
+	[GMEM_POLICY_BIND] = MPOL_BIND,
+	[GMEM_POLICY_PREFERRED] = MPOL_PREFERRED_MANY,
+	[GMEM_POLICY_INTERLEAVE] = MPOL_INTERLEAVE,
+};
+
+/* Not libnuma's functions for this, which may print. */
+static bool bitmask_test(const struct bitmask *mask, unsigned long bit)
+{
+	const unsigned long bits = 8 * sizeof(unsigned long);
+
+	return bit < mask->size && mask->maskp[bit / bits] >> bit % bits & 1;
+}
+
+static int to_words(const struct bitmask *nodes, unsigned long *words, struct gmem_error *error)
+{
+	const unsigned long bits = 8 * sizeof(unsigned long);
+	bool any = false;
+	unsigned long i;
+
+	memset(words, 0, GMEM_NODE_WORDS * sizeof(*words));
+	for (i = 0; i < nodes->size; i++) {
+		if (!bitmask_test(nodes, i))
+			continue;
+		if (i >= GMEM_MAX_NODES)
+			return gmem_bad(error, "There is no node %lu.", i);
+		words[i / bits] |= 1UL << i % bits;
+		any = true;
+	}
+	return any ? 0 : gmem_bad(error, "The set of nodes is empty.");
+}
+
+/* A mapping to act on, since policies are set through one. */
+static int set_policy(struct gmem *memory, uint64_t offset, uint64_t bytes, int mode,
+		      const unsigned long *words, struct gmem_error *error)
+{
+	const struct gmem_sys *sys = memory->vm->sys;
+	void *map;
+	int r;
+
+	r = sys->mmap(memory->fd, offset, bytes, PROT_READ, &map);
+	if (r >= 0) {
+		r = sys->mbind(map, bytes, mode, words, GMEM_MAX_NODES);
+		sys->munmap(map, bytes);
+	}
+	if (r < 0)
+		return gmem_fail(error, GMEM_STEP_POLICY, r, GMEM_NOWHERE, offset,
+				 "The kernel does not take that policy for %#llx bytes at %#llx "
+				 "(errno %d): are the nodes there, and allowed?",
+				 (unsigned long long)bytes, (unsigned long long)offset, -r);
+	return 0;
+}
+
+static int need_policy(const struct gmem *memory, uint64_t offset, struct gmem_error *error)
+{
+	if (memory->mode == GMEM_MODE_DUAL)
+		return gmem_fail(error, GMEM_STEP_POLICY, -EOPNOTSUPP, GMEM_NOWHERE, offset,
+				 "A guest_memfd that cannot be mapped has no policy: "
+				 "gmem_prealloc() can place it.");
+	if (!(memory->vm->caps & GMEM_CAP_POLICY))
+		return gmem_fail(error, GMEM_STEP_POLICY, -EOPNOTSUPP, GMEM_NOWHERE, offset, "%s",
+				 gmem_vm_why_not(memory->vm, GMEM_CAP_POLICY));
+	return 0;
+}
+
+PUBLIC int gmem_set_policy(struct gmem *memory, uint64_t offset, uint64_t bytes, uint32_t policy,
+			   const struct bitmask *nodes, struct gmem_error *error)
+{
+	unsigned long words[GMEM_NODE_WORDS];
+	int r;
+
+	r = gmem_check_range(memory, offset, bytes, error);
+	if (r)
+		return r;
+	if (policy > GMEM_POLICY_INTERLEAVE)
+		return gmem_bad(error, "There is no policy %u.", policy);
+	if (!nodes != (policy == GMEM_POLICY_DEFAULT))
+		return gmem_bad(error, "Nodes go with every policy but the default one.");
+	if (nodes) {
+		r = to_words(nodes, words, error);
+		if (r)
+			return r;
+	}
+	r = need_policy(memory, offset, error);
+	if (r)
+		return r;
+	return set_policy(memory, offset, bytes, kernel_policy[policy], nodes ? words : NULL,
+			  error);
+}
+
+PUBLIC int gmem_get_policy(struct gmem *memory, uint64_t offset, uint32_t *ret_policy,
+			   struct bitmask *ret_nodes, struct gmem_error *error)
+{
+	const unsigned long bits = 8 * sizeof(unsigned long);
+	unsigned long words[GMEM_NODE_WORDS] = {0}, i;
+	const struct gmem_sys *sys;
+	uint32_t policy;
+	void *map;
+	int mode, r;
+
+	r = gmem_check_range(memory, offset, memory ? memory->vm->page : 0, error);
+	if (!r && !ret_policy)
+		r = gmem_bad(error, "There is no place for the policy.");
+	if (!r)
+		r = need_policy(memory, offset, error);
+	if (r)
+		return r;
+	sys = memory->vm->sys;
+	r = sys->mmap(memory->fd, offset, memory->vm->page, PROT_READ, &map);
+	if (r >= 0) {
+		r = sys->get_mempolicy(&mode, words, GMEM_MAX_NODES, map, MPOL_F_ADDR);
+		sys->munmap(map, memory->vm->page);
+	}
+	if (r < 0)
+		return gmem_fail(error, GMEM_STEP_POLICY, r, GMEM_NOWHERE, offset,
+				 "The kernel does not tell the policy at %#llx (errno %d).",
+				 (unsigned long long)offset, -r);
+	mode &= ~MPOL_MODE_FLAGS;
+	if (mode == MPOL_PREFERRED)
+		mode = MPOL_PREFERRED_MANY;
+	for (policy = GMEM_POLICY_DEFAULT; policy <= GMEM_POLICY_INTERLEAVE; policy++)
+		if (kernel_policy[policy] == mode)
+			break;
+	if (policy > GMEM_POLICY_INTERLEAVE)
+		return gmem_fail(error, GMEM_STEP_POLICY, -EOPNOTSUPP, GMEM_NOWHERE, offset,
+				 "The policy at %#llx is none that this library knows (%d).",
+				 (unsigned long long)offset, mode);
+	if (ret_nodes) {
+		for (i = ret_nodes->size; i < GMEM_MAX_NODES; i++)
+			if (words[i / bits] >> i % bits & 1)
+				return gmem_fail(error, GMEM_STEP_POLICY, -ERANGE, GMEM_NOWHERE,
+						 offset, "There is no room for node %lu.", i);
+		memset(ret_nodes->maskp, 0, (ret_nodes->size + bits - 1) / bits * sizeof(long));
+		for (i = 0; i < ret_nodes->size && i < GMEM_MAX_NODES; i++)
+			if (words[i / bits] >> i % bits & 1)
+				ret_nodes->maskp[i / bits] |= 1UL << i % bits;
+	}
+	*ret_policy = policy;
+	return 0;
+}
+
+/* One step, all of one state: on the side where that state's memory is. */
+static int allocate_run(struct gmem *memory, uint64_t offset, uint64_t end, uint64_t *next)
+{
+	uint64_t run_end;
+	uint32_t state;
+	int fd, r;
+
+	if (end - offset > STEP_BYTES)
+		end = offset + STEP_BYTES;
+	pthread_rwlock_rdlock(&memory->vm->lock);
+	r = memory->mode == GMEM_MODE_DUAL ? gmem_run_at(memory, offset, end, &state, &run_end) : 0;
+	pthread_rwlock_unlock(&memory->vm->lock);
+	if (memory->mode != GMEM_MODE_DUAL) {
+		state = GMEM_STATE_PRIVATE;
+		run_end = end;
+	}
+	fd = state == GMEM_STATE_PRIVATE ? memory->fd : memory->shared_fd;
+	r = memory->vm->sys->fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, run_end - offset);
+	*next = run_end;
+	return r;
+}
+
+static int allocate(struct gmem *memory, uint64_t offset, uint64_t bytes, gmem_progress_fn progress,
+		    void *data, struct gmem_error *error)
+{
+	uint64_t at = offset, end = offset + bytes, next;
+	int r;
+
+	for (; at < end; at = next) {
+		r = progress ? progress(data, at - offset, bytes) : 0;
+		if (r)
+			return gmem_fail(error, GMEM_STEP_ALLOCATE, r < 0 ? r : -ECANCELED,
+					 GMEM_NOWHERE, at, "Stopped by the progress function.");
+		r = allocate_run(memory, at, end, &next);
+		if (r < 0)
+			return gmem_fail(
+				error, GMEM_STEP_ALLOCATE, r, GMEM_NOWHERE, at,
+				r == -EINTR ? "A signal came; call again to go on (errno %d)."
+					    : "The kernel does not allocate all of it (errno %d).",
+				-r);
+	}
+	/* Too late to stop anything. */
+	if (progress)
+		progress(data, bytes, bytes);
+	return 0;
+}
+
+/* By way of the calling thread's policy, where the memory cannot have one. */
+static int allocate_as_task(struct gmem *memory, uint64_t offset, uint64_t bytes,
+			    const unsigned long *words, gmem_progress_fn progress, void *data,
+			    struct gmem_error *error)
+{
+	const struct gmem_sys *sys = memory->vm->sys;
+	unsigned long old[GMEM_NODE_WORDS] = {0};
+	int mode, r;
+
+	r = sys->get_mempolicy(&mode, old, GMEM_MAX_NODES, NULL, 0);
+	if (r >= 0)
+		r = sys->set_mempolicy(MPOL_BIND, words, GMEM_MAX_NODES);
+	if (r < 0)
+		return gmem_fail(error, GMEM_STEP_POLICY, r, GMEM_NOWHERE, offset,
+				 "The thread cannot be bound to those nodes (errno %d).", -r);
+	r = allocate(memory, offset, bytes, progress, data, error);
+	sys->set_mempolicy(mode, mode == MPOL_DEFAULT ? NULL : old, GMEM_MAX_NODES);
+	return r;
+}
+
+PUBLIC int gmem_prealloc(struct gmem *memory, uint64_t offset, uint64_t bytes,
+			 const struct bitmask *nodes, gmem_progress_fn progress, void *data,
+			 struct gmem_error *error)
+{
+	unsigned long words[GMEM_NODE_WORDS];
+	int r;
+
+	r = gmem_check_range(memory, offset, bytes, error);
+	if (!r && nodes)
+		r = to_words(nodes, words, error);
+	if (r)
+		return r;
+	if (nodes && (memory->mode == GMEM_MODE_DUAL || !(memory->vm->caps & GMEM_CAP_POLICY)))
+		return allocate_as_task(memory, offset, bytes, words, progress, data, error);
+	if (nodes) {
+		r = set_policy(memory, offset, bytes, MPOL_BIND, words, error);
+		if (r)
+			return r;
+	}
+	return allocate(memory, offset, bytes, progress, data, error);
+}
+
+struct tally {
+	uint64_t *bytes;
+	unsigned int count;
+	struct gmem_error *error;
+};
+
+static int add(struct tally *tally, int node, uint64_t bytes, uint64_t offset)
+{
+	if (node < 0 || (unsigned int)node >= tally->count)
+		return gmem_fail(tally->error, GMEM_STEP_QUERY, -ERANGE, GMEM_NOWHERE, offset,
+				 "There is no room for node %d.", node);
+	tally->bytes[node] += bytes;
+	return 0;
+}
+
+static int cannot_tell(struct tally *tally, int r, uint64_t offset)
+{
+	return gmem_fail(tally->error, GMEM_STEP_QUERY, r, GMEM_NOWHERE, offset,
+			 "The kernel does not tell where the memory at %#llx is (errno %d).",
+			 (unsigned long long)offset, -r);
+}
+
+#define RANGES 32
+
+static int placed_by_kernel(struct gmem *memory, uint64_t offset, uint64_t bytes,
+			    struct tally *tally)
+{
+	struct kvm_gmem_range ranges[RANGES];
+	struct kvm_gmem_get_ranges get = {
+		.offset = offset,
+		.size = bytes,
+		.flags = KVM_GMEM_RANGES_BY_NODE,
+	};
+	uint32_t i;
+	int r;
+
+	while (get.size) {
+		get.ranges = (uintptr_t)ranges;
+		get.nr = RANGES;
+		r = memory->vm->sys->ioctl(memory->fd, KVM_GMEM_GET_RANGES, &get);
+		if (r < 0)
+			return cannot_tell(tally, r, get.offset);
+		for (i = 0; i < get.nr; i++) {
+			if (!ranges[i].populated)
+				continue;
+			r = add(tally, ranges[i].node, ranges[i].populated, ranges[i].offset);
+			if (r)
+				return r;
+		}
+	}
+	return 0;
+}
+
+#define PAGES 128
+
+/* [offset, offset + bytes) is populated: map what is there, and ask page by page. */
+static int placed_run(struct gmem *memory, int fd, uint64_t offset, uint64_t bytes,
+		      struct tally *tally)
+{
+	const struct gmem_sys *sys = memory->vm->sys;
+	const uint64_t page = memory->vm->page;
+	void *pages[PAGES], *map;
+	int nodes[PAGES], r;
+	uint64_t at, n, i;
+
+	r = sys->mmap(fd, offset, bytes, PROT_READ, &map);
+	if (r < 0)
+		return cannot_tell(tally, r, offset);
+	r = sys->madvise(map, bytes, MADV_POPULATE_READ);
+	if (r < 0)
+		r = cannot_tell(tally, r, offset);
+	for (at = 0; !r && at < bytes; at += n * page) {
+		n = (bytes - at) / page < PAGES ? (bytes - at) / page : PAGES;
+		for (i = 0; i < n; i++)
+			pages[i] = (char *)map + at + i * page;
+		r = sys->page_nodes(pages, n, nodes);
+		if (r < 0)
+			r = cannot_tell(tally, r, offset + at);
+		for (i = 0; !r && i < n; i++)
+			r = nodes[i] < 0 ? cannot_tell(tally, nodes[i], offset + at + i * page)
+					 : add(tally, nodes[i], page, offset + at + i * page);
+	}
+	sys->munmap(map, bytes);
+	return r;
+}
+
+/* Halve until all or nothing of a part is populated; to look allocates nothing. */
+static int placed_by_halves(struct gmem *memory, int fd, uint64_t offset, uint64_t bytes,
+			    struct tally *tally)
+{
+	uint64_t resident, half;
+	int r;
+
+	r = gmem_resident(memory, fd, offset, bytes, &resident);
+	if (r < 0)
+		return cannot_tell(tally, r, offset);
+	if (!resident)
+		return 0;
+	if (resident >= bytes)
+		return placed_run(memory, fd, offset, bytes, tally);
+	half = bytes / memory->vm->page / 2 * memory->vm->page;
+	r = placed_by_halves(memory, fd, offset, half, tally);
+	return r ? r : placed_by_halves(memory, fd, offset + half, bytes - half, tally);
+}
+
+PUBLIC int gmem_placement(struct gmem *memory, uint64_t offset, uint64_t bytes, uint64_t *ret_bytes,
+			  unsigned int count, struct gmem_error *error)
+{
+	uint64_t counted[GMEM_MAX_NODES] = {0}, resident;
+	struct tally tally = {counted, count, error};
+	int r;
+
+	r = gmem_check_range(memory, offset, bytes, error);
+	if (r)
+		return r;
+	if (!ret_bytes || !count || count > GMEM_MAX_NODES)
+		return gmem_bad(error, "There is no place for 1 to %d nodes.", GMEM_MAX_NODES);
+	if (memory->mode == GMEM_MODE_INPLACE ||
+	    (memory->mode == GMEM_MODE_SHARED && memory->vm->caps & GMEM_CAP_RANGES)) {
+		r = placed_by_kernel(memory, offset, bytes, &tally);
+	} else {
+		if (memory->mode == GMEM_MODE_DUAL) {
+			r = gmem_resident(memory, memory->fd, offset, bytes, &resident);
+			if (r < 0)
+				return cannot_tell(&tally, r, offset);
+			if (resident)
+				return gmem_fail(
+					error, GMEM_STEP_QUERY, -EOPNOTSUPP, GMEM_NOWHERE, offset,
+					"%s", "The kernel does not tell where private memory is.");
+		}
+		r = placed_by_halves(memory, memory->shared_fd, offset, bytes, &tally);
+	}
+	if (!r)
+		memcpy(ret_bytes, counted, count * sizeof(*ret_bytes));
+	return r;
+}

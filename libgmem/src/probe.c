@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Finding out what the kernel can do for a VM, by trying: numbers of capabilities have
+ * moved, and some promise more than they hold.
+ */
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <numaif.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+static void has(struct gmem_vm *vm, uint64_t cap)
+{
+	vm->caps |= cap;
+}
+
+static void lacks(struct gmem_vm *vm, uint64_t cap, const char *why)
+{
+	vm->why_not[__builtin_ctzll(cap)] = why;
+}
+
+static int check(const struct gmem_vm *vm, int cap)
+{
+	int r = vm->sys->ioctl(vm->fd, KVM_CHECK_EXTENSION, (void *)(uintptr_t)cap);
+
+	return r < 0 ? 0 : r;
+}
+
+/* mbind() of 6.18 succeeds and does nothing: look through a second mapping. */
+static bool mbind_works(struct gmem_vm *vm, int fd)
+{
+	const struct gmem_sys *sys = vm->sys;
+	unsigned long allowed[GMEM_NODE_WORDS] = {0}, node[GMEM_NODE_WORDS] = {0};
+	void *one, *two;
+	int mode = -1;
+	size_t i;
+
+	if (sys->get_mempolicy(NULL, allowed, GMEM_MAX_NODES, NULL, MPOL_F_MEMS_ALLOWED) < 0)
+		return false;
+	for (i = 0; i < GMEM_NODE_WORDS && !allowed[i]; i++)
+		;
+	if (i == GMEM_NODE_WORDS)
+		return false;
+	node[i] = allowed[i] & -allowed[i];
+
+	if (sys->mmap(fd, 0, vm->page, PROT_READ, &one) < 0)
+		return false;
+	if (sys->mmap(fd, 0, vm->page, PROT_READ, &two) < 0) {
+		sys->munmap(one, vm->page);
+		return false;
+	}
+	if (sys->mbind(one, vm->page, MPOL_BIND, node, GMEM_MAX_NODES) < 0 ||
+	    sys->get_mempolicy(&mode, NULL, 0, two, MPOL_F_ADDR) < 0)
+		mode = -1;
+	sys->munmap(two, vm->page);
+	sys->munmap(one, vm->page);
+	return mode == MPOL_BIND;
+}
+
+/* An ioctl that is there refuses an empty range; one that is not is ENOTTY. */
+static bool converts(struct gmem_vm *vm, int fd)
+{
+	struct kvm_gmem_convert convert = {0};
+
+	return vm->sys->ioctl(fd, KVM_GMEM_CONVERT_SHARED, &convert) == -EINVAL &&
+	       vm->sys->ioctl(fd, KVM_GMEM_CONVERT_PRIVATE, &convert) == -EINVAL;
+}
+
+static bool tells_ranges(struct gmem_vm *vm, int fd)
+{
+	struct kvm_gmem_range range;
+	struct kvm_gmem_get_ranges get = {.size = vm->page, .ranges = (uintptr_t)&range, .nr = 1};
+
+	return !vm->sys->ioctl(fd, KVM_GMEM_GET_RANGES, &get);
+}
+
+static void probe_mapped(struct gmem_vm *vm, int fd)
+{
+	if (tells_ranges(vm, fd))
+		has(vm, GMEM_CAP_RANGES);
+	else
+		lacks(vm, GMEM_CAP_RANGES,
+		      "The kernel does not tell what is private: it has no KVM_GMEM_GET_RANGES.");
+	if (!converts(vm, fd))
+		lacks(vm, GMEM_CAP_INPLACE,
+		      "The kernel cannot convert in place: it has no KVM_GMEM_CONVERT_PRIVATE.");
+	else if (!(vm->caps & GMEM_CAP_RANGES))
+		lacks(vm, GMEM_CAP_INPLACE,
+		      "The kernel converts in place, but does not tell what is private.");
+	else
+		has(vm, GMEM_CAP_INPLACE);
+	if (mbind_works(vm, fd))
+		has(vm, GMEM_CAP_POLICY);
+	else
+		lacks(vm, GMEM_CAP_POLICY,
+		      "mbind() has no effect on a guest_memfd: the kernel has no NUMA policy for "
+		      "it.");
+	if (!vm->sys->fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 0, vm->page))
+		has(vm, GMEM_CAP_ZERO);
+	else
+		lacks(vm, GMEM_CAP_ZERO,
+		      "The kernel cannot zero a guest_memfd in place (FALLOC_FL_ZERO_RANGE).");
+}
+
+/* Without a mapping there is none of this. */
+static void lacks_mapped(struct gmem_vm *vm, const char *why)
+{
+	lacks(vm, GMEM_CAP_INPLACE, why);
+	lacks(vm, GMEM_CAP_SHARED, why);
+	lacks(vm, GMEM_CAP_RANGES, why);
+	lacks(vm, GMEM_CAP_POLICY, why);
+	lacks(vm, GMEM_CAP_ZERO, why);
+}
+
+/*
+ * A guest_memfd of one page with those flags. EINVAL is what a kernel says that does
+ * not know them; any other errno is a failure, and no answer.
+ */
+static int scratch(struct gmem_vm *vm, uint64_t flags, int *ret_fd, struct gmem_error *error)
+{
+	int fd = gmem_create_fd(vm, vm->page, flags);
+
+	if (fd == -EINVAL || fd == -ENOTTY || fd == -EOPNOTSUPP || fd == -ENODEV) {
+		*ret_fd = -1;
+		return 0;
+	}
+	if (fd < 0)
+		return gmem_fail(error, GMEM_STEP_PROBE, fd, GMEM_NOWHERE, GMEM_NOWHERE,
+				 fd == -EBADF
+					 ? "The descriptor is not open."
+					 : "Cannot make a guest_memfd to try things on (errno %d).",
+				 -fd);
+	*ret_fd = fd;
+	return 0;
+}
+
+static int probe_dual(struct gmem_vm *vm, struct gmem_error *error)
+{
+	int r, fd;
+
+	if (!(check(vm, KVM_CAP_MEMORY_ATTRIBUTES) & KVM_MEMORY_ATTRIBUTE_PRIVATE)) {
+		lacks(vm, GMEM_CAP_DUAL,
+		      "VMs of this type have no KVM_MEMORY_ATTRIBUTE_PRIVATE: private memory "
+		      "beside shared memory needs a protected type.");
+		return 0;
+	}
+	r = scratch(vm, 0, &fd, error);
+	if (r)
+		return r;
+	if (fd < 0) {
+		lacks(vm, GMEM_CAP_DUAL, "VMs of this type cannot have a guest_memfd.");
+		return 0;
+	}
+	vm->sys->close(fd);
+	has(vm, GMEM_CAP_DUAL);
+	return 0;
+}
+
+static int probe_shared(struct gmem_vm *vm, struct gmem_error *error)
+{
+	int r, fd;
+
+	r = scratch(vm, GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED, &fd, error);
+	if (r)
+		return r;
+	if (fd < 0) {
+		lacks_mapped(vm, "The kernel's guest_memfd cannot be mapped (Linux 6.18 or gmem's "
+				 "series), or not for VMs of this type.");
+		return 0;
+	}
+	has(vm, GMEM_CAP_SHARED);
+	probe_mapped(vm, fd);
+	vm->sys->close(fd);
+	return 0;
+}
+
+int gmem_probe(struct gmem_vm *vm, struct gmem_error *error)
+{
+	int r;
+
+	vm->page = (uint64_t)sysconf(_SC_PAGESIZE);
+	r = vm->sys->ioctl(vm->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_USER_MEMORY2);
+	if (r < 0)
+		return gmem_fail(error, GMEM_STEP_PROBE, r, GMEM_NOWHERE, GMEM_NOWHERE,
+				 "Descriptor %d is not that of a VM (errno %d).", vm->fd, -r);
+	if (!r) {
+		static const char old[] =
+			"The kernel is too old: it has no KVM_SET_USER_MEMORY_REGION2 (Linux 6.8).";
+
+		lacks_mapped(vm, old);
+		lacks(vm, GMEM_CAP_DUAL, old);
+	} else {
+		r = probe_shared(vm, error);
+		if (!r)
+			r = probe_dual(vm, error);
+		if (r)
+			return r;
+	}
+	if (vm->caps & (GMEM_CAP_INPLACE | GMEM_CAP_DUAL))
+		has(vm, GMEM_CAP_PRIVATE);
+	else
+		lacks(vm, GMEM_CAP_PRIVATE,
+		      "Neither this kernel, in place, nor the type of this VM, with two kinds of "
+		      "memory, has private memory.");
+	if (check(vm, KVM_CAP_MEMORY_FAULT_INFO))
+		has(vm, GMEM_CAP_MEMORY_FAULT);
+	else
+		lacks(vm, GMEM_CAP_MEMORY_FAULT,
+		      "The kernel does not say which memory a vCPU faulted on "
+		      "(KVM_CAP_MEMORY_FAULT_INFO).");
+	if (check(vm, KVM_CAP_EXIT_HYPERCALL) & (1 << 12))
+		has(vm, GMEM_CAP_MAP_GPA_RANGE);
+	else
+		lacks(vm, GMEM_CAP_MAP_GPA_RANGE,
+		      "The kernel does not hand out KVM_HC_MAP_GPA_RANGE "
+		      "(KVM_CAP_EXIT_HYPERCALL).");
+	return 0;
+}

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What is private, what is shared, and how much of it there is. */
+#include "internal.h"
+
+/* In place the kernel is asked: others may have views of the memory too. */
+static int kernel_run(const struct gmem *memory, uint64_t offset, uint64_t end, uint32_t *state,
+		      uint64_t *run_end)
+{
+	struct kvm_gmem_range range;
+	struct kvm_gmem_get_ranges get = {
+		.offset = offset,
+		.size = end - offset,
+		.ranges = (uintptr_t)&range,
+		.nr = 1,
+	};
+	int r;
+
+	do
+		r = memory->vm->sys->ioctl(memory->fd, KVM_GMEM_GET_RANGES, &get);
+	while (r == -EINTR);
+	if (r < 0)
+		return r;
+	*state = range.flags & KVM_GMEM_RANGE_PRIVATE ? GMEM_STATE_PRIVATE : GMEM_STATE_SHARED;
+	*run_end = range.offset + range.size;
+	return 0;
+}
+
+int gmem_run_at(const struct gmem *memory, uint64_t offset, uint64_t end, uint32_t *state,
+		uint64_t *run_end)
+{
+	const uint64_t page = memory->vm->page;
+	bool private;
+
+	switch (memory->mode) {
+	case GMEM_MODE_INPLACE:
+		return kernel_run(memory, offset, end, state, run_end);
+	case GMEM_MODE_DUAL:
+		private
+		= gmem_bitmap_find(memory->private, offset / page, offset / page + 1, true) ==
+		  offset / page;
+		*state = private ? GMEM_STATE_PRIVATE : GMEM_STATE_SHARED;
+		*run_end = page *
+			   gmem_bitmap_find(memory->private, offset / page, end / page, !private);
+		return 0;
+	default:
+		*state = GMEM_STATE_SHARED;
+		*run_end = end;
+		return 0;
+	}
+}
+
+int gmem_resident(const struct gmem *memory, int fd, uint64_t offset, uint64_t bytes,
+		  uint64_t *resident)
+{
+	uint64_t pages;
+	int r;
+
+	r = memory->vm->sys->cachestat(fd, offset, bytes, &pages);
+	if (r < 0)
+		return r;
+	*resident = pages * memory->vm->page;
+	return 0;
+}
+
+PUBLIC int gmem_next_range(struct gmem_vm *vm, uint64_t gpa, uint64_t end,
+			   struct gmem_range *ret_range)
+{
+	struct gmem_range range = GMEM_RANGE_INIT;
+	uint64_t limit, run_end;
+	const struct binding *b;
+	int r = 0;
+	size_t i;
+
+	if (!vm || gmem_check_out(ret_range, sizeof(range)) || gpa % vm->page || end % vm->page ||
+	    gpa > end)
+		return -EINVAL;
+	if (gpa == end)
+		return 0;
+	range.gpa = gpa;
+	pthread_rwlock_rdlock(&vm->lock);
+	i = gmem_find_binding(vm, gpa);
+	b = i < vm->nr_bindings ? &vm->bindings[i] : NULL;
+	if (!b || b->gpa > gpa) {
+		range.offset = GMEM_NOWHERE;
+		range.state = GMEM_STATE_UNBACKED;
+		range.bytes = (b && b->gpa < end ? b->gpa : end) - gpa;
+	} else {
+		range.memory = b->memory;
+		range.offset = b->offset + (gpa - b->gpa);
+		range.slot = b->slot;
+		limit = b->bytes - (gpa - b->gpa);
+		if (limit > end - gpa)
+			limit = end - gpa;
+		r = gmem_run_at(b->memory, range.offset, range.offset + limit, &range.state,
+				&run_end);
+		range.bytes = run_end - range.offset;
+	}
+	pthread_rwlock_unlock(&vm->lock);
+	if (r < 0)
+		return r;
+	gmem_copy_out(ret_range, &range, sizeof(range));
+	return 1;
+}
+
+PUBLIC int gmem_next_offset_range(struct gmem *memory, uint64_t offset, uint64_t end,
+				  struct gmem_range *ret_range)
+{
+	struct gmem_range range = GMEM_RANGE_INIT;
+	uint64_t run_end;
+	int r;
+
+	if (!memory || gmem_check_out(ret_range, sizeof(range)) || offset % memory->vm->page ||
+	    end % memory->vm->page || offset > end || end > memory->bytes)
+		return -EINVAL;
+	if (offset == end)
+		return 0;
+	pthread_rwlock_rdlock(&memory->vm->lock);
+	r = gmem_run_at(memory, offset, end, &range.state, &run_end);
+	pthread_rwlock_unlock(&memory->vm->lock);
+	if (r < 0)
+		return r;
+	range.memory = memory;
+	range.gpa = GMEM_NOWHERE;
+	range.offset = offset;
+	range.bytes = run_end - offset;
+	gmem_copy_out(ret_range, &range, sizeof(range));
+	return 1;
+}
+
+PUBLIC int gmem_stats(struct gmem *memory, struct gmem_stats *ret_stats, struct gmem_error *error)
+{
+	struct gmem_stats stats = GMEM_STATS_INIT;
+	uint64_t offset, run_end;
+	uint32_t state;
+	int r;
+
+	if (!memory || !gmem_error_ok(error) || gmem_check_out(ret_stats, sizeof(stats)))
+		return gmem_bad(error, "There is no memory, or no place for the result.");
+	stats.bytes = memory->bytes;
+	stats.conversions = atomic_load_explicit(&memory->conversions, memory_order_relaxed);
+	stats.refusals = atomic_load_explicit(&memory->refusals, memory_order_relaxed);
+	pthread_rwlock_rdlock(&memory->vm->lock);
+	stats.bound_bytes = memory->bound_bytes;
+	for (offset = 0, r = 0; !r && offset < memory->bytes; offset = run_end) {
+		r = gmem_run_at(memory, offset, memory->bytes, &state, &run_end);
+		if (!r && state == GMEM_STATE_PRIVATE)
+			stats.private_bytes += run_end - offset;
+	}
+	if (memory->residue)
+		stats.residue = memory->vm->page *
+				gmem_bitmap_count(memory->residue, 0, gmem_pages(memory));
+	pthread_rwlock_unlock(&memory->vm->lock);
+	stats.shared_bytes = stats.bytes - stats.private_bytes;
+	if (!r)
+		r = gmem_resident(memory, memory->fd, 0, memory->bytes, &stats.resident_guest);
+	if (!r && memory->mode == GMEM_MODE_DUAL)
+		r = gmem_resident(memory, memory->shared_fd, 0, memory->bytes,
+				  &stats.resident_shared);
+	if (r < 0)
+		return gmem_fail(error, GMEM_STEP_QUERY, r, GMEM_NOWHERE, GMEM_NOWHERE,
+				 "The kernel does not say what the memory holds (errno %d).", -r);
+	gmem_copy_out(ret_stats, &stats, sizeof(stats));
+	return 0;
+}

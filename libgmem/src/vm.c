@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The context: one VM and all memory of it. */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "internal.h"
+
+PUBLIC void gmem_version(unsigned int *ret_major, unsigned int *ret_minor)
+{
+	if (ret_major)
+		*ret_major = GMEM_VERSION_MAJOR;
+	if (ret_minor)
+		*ret_minor = GMEM_VERSION_MINOR;
+}
+
+static int init_locks(struct gmem_vm *vm)
+{
+	pthread_mutexattr_t attr;
+	int r;
+
+	r = pthread_mutexattr_init(&attr);
+	if (r)
+		return -r;
+	/* So that a callback that calls back is told, and does not hang. */
+	pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK);
+	r = pthread_mutex_init(&vm->change, &attr);
+	pthread_mutexattr_destroy(&attr);
+	if (r)
+		return -r;
+	r = pthread_rwlock_init(&vm->lock, NULL);
+	if (r)
+		pthread_mutex_destroy(&vm->change);
+	return -r;
+}
+
+int gmem_vm_new_sys(int vm_fd, const struct gmem_vm_options *options, struct gmem_vm **ret_vm,
+		    struct gmem_error *error, const struct gmem_sys *sys)
+{
+	struct gmem_vm_options opt = GMEM_VM_OPTIONS_INIT;
+	struct gmem_vm *vm;
+	int r;
+
+	if (!gmem_error_ok(error) || !ret_vm)
+		return gmem_bad(error, "There is no place for the result.");
+	if (vm_fd < 0)
+		return gmem_bad(error, "%d is no descriptor of a VM.", vm_fd);
+	if (options) {
+		r = gmem_copy_in(&opt, sizeof(opt), sizeof(opt), options);
+		if (r)
+			return gmem_fail(
+				error, GMEM_STEP_ARGUMENTS, r, GMEM_NOWHERE, GMEM_NOWHERE,
+				"The options have a size or contents of no known version.");
+	}
+	if (opt.flags & ~GMEM_VM_MAP_GPA_RANGE)
+		return gmem_bad(error, "Unknown flags %#llx.", (unsigned long long)opt.flags);
+
+	vm = sys->alloc(1, sizeof(*vm));
+	if (!vm)
+		return gmem_fail(error, GMEM_STEP_RESERVE, -ENOMEM, GMEM_NOWHERE, GMEM_NOWHERE,
+				 "No memory for the context.");
+	vm->sys = sys;
+	vm->fd = vm_fd;
+	atomic_init(&vm->refs, 1);
+	r = init_locks(vm);
+	if (r) {
+		sys->release(vm);
+		return gmem_fail(error, GMEM_STEP_RESERVE, r, GMEM_NOWHERE, GMEM_NOWHERE,
+				 "No lock for the context.");
+	}
+
+	r = gmem_probe(vm, error);
+	if (!r && opt.flags & GMEM_VM_MAP_GPA_RANGE) {
+		struct kvm_enable_cap cap = {
+			.cap = KVM_CAP_EXIT_HYPERCALL,
+			.args = {UINT64_C(1) << 12 /* KVM_HC_MAP_GPA_RANGE */},
+		};
+
+		if (!(vm->caps & GMEM_CAP_MAP_GPA_RANGE))
+			r = gmem_fail(error, GMEM_STEP_PROBE, -EOPNOTSUPP, GMEM_NOWHERE,
+				      GMEM_NOWHERE, "%s",
+				      gmem_vm_why_not(vm, GMEM_CAP_MAP_GPA_RANGE));
+		else {
+			r = sys->ioctl(vm->fd, KVM_ENABLE_CAP, &cap);
+			if (r < 0)
+				gmem_fail(error, GMEM_STEP_PROBE, r, GMEM_NOWHERE, GMEM_NOWHERE,
+					  "KVM does not hand out the guest's requests (errno %d).",
+					  -r);
+		}
+	}
+	if (r < 0) {
+		gmem_vm_put(vm);
+		return r;
+	}
+	*ret_vm = vm;
+	return 0;
+}
+
+PUBLIC int gmem_vm_new(int vm_fd, const struct gmem_vm_options *options, struct gmem_vm **ret_vm,
+		       struct gmem_error *error)
+{
+	return gmem_vm_new_sys(vm_fd, options, ret_vm, error, &gmem_sys_real);
+}
+
+void gmem_vm_put(struct gmem_vm *vm)
+{
+	const struct gmem_sys *sys = vm->sys;
+
+	if (atomic_fetch_sub_explicit(&vm->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	pthread_rwlock_destroy(&vm->lock);
+	pthread_mutex_destroy(&vm->change);
+	sys->release(vm);
+}
+
+PUBLIC void gmem_vm_free(struct gmem_vm *vm)
+{
+	struct gmem_listener *listener, *next;
+	size_t i;
+
+	if (!vm)
+		return;
+	for (listener = vm->first; listener; listener = next) {
+		next = listener->next;
+		vm->sys->release(listener);
+	}
+	vm->first = vm->last = NULL;
+	for (i = 0; i < vm->nr_bindings; i++)
+		gmem_unref(vm->bindings[i].memory);
+	vm->nr_bindings = 0;
+	vm->sys->release(vm->bindings);
+	vm->bindings = NULL;
+	gmem_vm_put(vm);
+}
+
+PUBLIC int gmem_vm_caps(const struct gmem_vm *vm, uint64_t *ret_caps)
+{
+	if (!vm || !ret_caps)
+		return -EINVAL;
+	*ret_caps = vm->caps;
+	return 0;
+}
+
+PUBLIC const char *gmem_vm_why_not(const struct gmem_vm *vm, uint64_t cap)
+{
+	if (!vm || !cap || cap & (cap - 1) || cap >> GMEM_NR_CAPS || vm->caps & cap)
+		return NULL;
+	return vm->why_not[__builtin_ctzll(cap)];
+}
+
+PUBLIC int gmem_vm_mode(const struct gmem_vm *vm, uint32_t *ret_mode)
+{
+	if (!vm || !ret_mode)
+		return -EINVAL;
+	if (vm->caps & GMEM_CAP_INPLACE)
+		*ret_mode = GMEM_MODE_INPLACE;
+	else if (vm->caps & GMEM_CAP_DUAL)
+		*ret_mode = GMEM_MODE_DUAL;
+	else if (vm->caps & GMEM_CAP_SHARED)
+		*ret_mode = GMEM_MODE_SHARED;
+	else
+		return -EOPNOTSUPP;
+	return 0;
+}
+
+PUBLIC int gmem_set_log(struct gmem_vm *vm, gmem_log_fn log, void *data)
+{
+	if (!vm)
+		return -EINVAL;
+	vm->log = log;
+	vm->log_data = data;
+	return 0;
+}
+
+void gmem_log(const struct gmem_vm *vm, const char *format, ...)
+{
+	char message[256];
+	va_list args;
+
+	if (!vm->log)
+		return;
+	va_start(args, format);
+	vsnprintf(message, sizeof(message), format, args);
+	va_end(args);
+	vm->log(vm->log_data, message);
+}
+
+int gmem_begin_change(struct gmem_vm *vm, struct gmem_error *error)
+{
+	if (!pthread_mutex_lock(&vm->change))
+		return 0;
+	return gmem_fail(error, GMEM_STEP_ARGUMENTS, -EDEADLK, GMEM_NOWHERE, GMEM_NOWHERE,
+			 "A callback of this VM may not change its memory.");
+}
+
+void gmem_end_change(struct gmem_vm *vm)
+{
+	pthread_mutex_unlock(&vm->change);
+}

@@ -1,0 +1,1064 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "fake.h"
+
+#include <fcntl.h>
+#include <numaif.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <linux/falloc.h>
+
+#define PAGE 4096ull
+#define MAX_OBJECTS 64
+#define MAX_SLOTS 64
+#define MAX_MAPS 256
+#define MAX_GFN 65536 /* attributes are kept below that */
+#define FD_BASE 5000
+#define NAMES 40
+
+#ifndef MPOL_PREFERRED_MANY
+#define MPOL_PREFERRED_MANY 5
+#endif
+
+enum kind { FREE, VM, GUEST_MEMFD, MEMFD };
+
+struct page {
+	bool private, populated, pinned, poisoned;
+	int node;
+	int policy;
+	unsigned long nodes;
+};
+
+struct slot {
+	bool used;
+	uint32_t id;
+	uint64_t gpa, bytes, offset;
+	int fd;
+};
+
+struct object {
+	enum kind kind;
+	uint64_t bytes;
+	uint64_t flags;
+	int vm;
+	int real; /* what mappings are made of */
+	bool cloexec;
+	struct page *pages;
+	struct slot slots[MAX_SLOTS];
+	bool *attributes;
+};
+
+struct map {
+	void *address;
+	size_t bytes;
+	int fd;
+	uint64_t offset;
+	bool policy_set;
+	int policy;
+	unsigned advice;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct fake_can can;
+static struct object objects[MAX_OBJECTS];
+static struct map maps[MAX_MAPS];
+static unsigned int allocations, left_allocations;
+static unsigned int calls, fail_call, fail_alloc;
+static int fail_error;
+static bool has_failed;
+static const char *failed_name = "";
+static const char *on_name;
+static unsigned int on_n, on_times, on_seen;
+static int on_error;
+static struct {
+	const char *name;
+	unsigned int count;
+	bool used;
+} names[NAMES];
+static unsigned int pin_tries;
+static _Thread_local int task_policy;
+static _Thread_local unsigned long task_nodes;
+static uint64_t slept, clock_ns;
+
+/* --- what the tests say and ask */
+
+static void free_object(struct object *object)
+{
+	if (object->kind == FREE)
+		return;
+	if (object->real >= 0)
+		close(object->real);
+	free(object->pages);
+	free(object->attributes);
+	memset(object, 0, sizeof(*object));
+}
+
+void fake_begin(const struct fake_can *what)
+{
+	for (int i = 0; i < MAX_OBJECTS; i++)
+		free_object(&objects[i]);
+	memset(maps, 0, sizeof(maps));
+	memset(names, 0, sizeof(names));
+	can = *what;
+	allocations = left_allocations = calls = fail_call = fail_alloc = 0;
+	has_failed = false;
+	failed_name = "";
+	on_name = NULL;
+	pin_tries = 0;
+	task_policy = 0;
+	task_nodes = 0;
+	slept = 0;
+	clock_ns = 1000000;
+}
+
+static unsigned int open_objects(void)
+{
+	unsigned int n = 0;
+
+	for (int i = 0; i < MAX_OBJECTS; i++)
+		n += objects[i].kind == GUEST_MEMFD || objects[i].kind == MEMFD;
+	return n;
+}
+
+static unsigned int open_maps(void)
+{
+	unsigned int n = 0;
+
+	for (int i = 0; i < MAX_MAPS; i++)
+		n += maps[i].address != NULL;
+	return n;
+}
+
+unsigned int fake_left(void)
+{
+	return open_objects() + open_maps() + left_allocations;
+}
+
+const char *fake_left_what(void)
+{
+	static char text[80];
+
+	snprintf(text, sizeof(text), "%u descriptors, %u mappings, %u allocations", open_objects(),
+		 open_maps(), left_allocations);
+	return text;
+}
+
+static struct object *get(int fd)
+{
+	int i = fd - FD_BASE;
+
+	return i >= 0 && i < MAX_OBJECTS && objects[i].kind != FREE ? &objects[i] : NULL;
+}
+
+static struct page *page_at(int fd, uint64_t offset)
+{
+	struct object *object = get(fd);
+
+	if (!object || !object->pages || offset >= object->bytes)
+		abort();
+	return &object->pages[offset / PAGE];
+}
+
+static int new_object(enum kind kind, uint64_t bytes)
+{
+	for (int i = 0; i < MAX_OBJECTS; i++) {
+		struct object *object = &objects[i];
+
+		if (object->kind != FREE)
+			continue;
+		object->kind = kind;
+		object->real = -1;
+		object->bytes = bytes;
+		if (bytes)
+			object->pages = calloc(bytes / PAGE, sizeof(struct page));
+		if (kind != VM)
+			object->real = memfd_create("fake", MFD_CLOEXEC);
+		if (bytes && ftruncate(object->real, (off_t)bytes))
+			abort();
+		return FD_BASE + i;
+	}
+	abort();
+}
+
+int fake_vm(void)
+{
+	int fd = new_object(VM, 0);
+
+	get(fd)->attributes = calloc(MAX_GFN, sizeof(bool));
+	return fd;
+}
+
+void fake_vm_close(int fd)
+{
+	free_object(get(fd));
+}
+
+void fake_fail_call(unsigned int n, int error)
+{
+	fail_call = n;
+	fail_error = error;
+	has_failed = false;
+}
+
+void fake_fail_alloc(unsigned int n)
+{
+	fail_alloc = n;
+	has_failed = false;
+}
+
+bool fake_has_failed(void)
+{
+	return has_failed;
+}
+
+const char *fake_failed_call(void)
+{
+	return failed_name;
+}
+
+void fake_fail_on(const char *name, unsigned int n, unsigned int times, int error)
+{
+	on_name = name;
+	on_n = n;
+	on_times = times;
+	on_error = error;
+	on_seen = 0;
+	has_failed = false;
+}
+
+unsigned int fake_calls(void)
+{
+	return calls;
+}
+
+unsigned int fake_allocations(void)
+{
+	return allocations;
+}
+
+unsigned int fake_calls_of(const char *name)
+{
+	for (int i = 0; i < NAMES && names[i].name; i++)
+		if (!strcmp(names[i].name, name))
+			return names[i].count;
+	return 0;
+}
+
+void fake_names_begin(void)
+{
+	for (int i = 0; i < NAMES; i++)
+		names[i].used = false;
+}
+
+bool fake_name_used(const char *name)
+{
+	for (int i = 0; i < NAMES && names[i].name; i++)
+		if (!strcmp(names[i].name, name))
+			return names[i].used;
+	return false;
+}
+
+void fake_each_name(void (*seen)(void *data, const char *name), void *data)
+{
+	for (int i = 0; i < NAMES && names[i].name; i++)
+		if (names[i].used)
+			seen(data, names[i].name);
+}
+
+void fake_pin(int fd, uint64_t offset, bool pinned)
+{
+	page_at(fd, offset)->pinned = pinned;
+}
+
+void fake_poison(int fd, uint64_t offset, bool poisoned)
+{
+	page_at(fd, offset)->poisoned = poisoned;
+}
+
+void fake_pin_for(unsigned int tries)
+{
+	pin_tries = tries;
+}
+
+bool fake_private(int fd, uint64_t offset)
+{
+	return page_at(fd, offset)->private;
+}
+
+bool fake_populated(int fd, uint64_t offset)
+{
+	return page_at(fd, offset)->populated;
+}
+
+int fake_node(int fd, uint64_t offset)
+{
+	return page_at(fd, offset)->node;
+}
+
+bool fake_attribute(int vm, uint64_t gpa)
+{
+	return get(vm)->attributes[gpa / PAGE];
+}
+
+bool fake_slot(int vm, uint32_t id, uint64_t *gpa, uint64_t *bytes)
+{
+	struct object *object = get(vm);
+
+	for (int i = 0; i < MAX_SLOTS; i++) {
+		if (object->slots[i].used && object->slots[i].id == id) {
+			*gpa = object->slots[i].gpa;
+			*bytes = object->slots[i].bytes;
+			return true;
+		}
+	}
+	return false;
+}
+
+unsigned int fake_slots(int vm)
+{
+	unsigned int n = 0;
+
+	for (int i = 0; i < MAX_SLOTS; i++)
+		n += get(vm)->slots[i].used;
+	return n;
+}
+
+bool fake_cloexec(int fd)
+{
+	return get(fd)->cloexec;
+}
+
+static struct map *map_of(const void *address, size_t bytes)
+{
+	for (int i = 0; i < MAX_MAPS; i++) {
+		struct map *map = &maps[i];
+
+		if (map->address && (const char *)address >= (char *)map->address &&
+		    (const char *)address + bytes <= (char *)map->address + map->bytes)
+			return map;
+	}
+	return NULL;
+}
+
+int fake_advice(const void *address, int advice)
+{
+	struct map *map = map_of(address, 1);
+
+	return map && (map->advice >> advice & 1);
+}
+
+void fake_touch(int fd, uint64_t offset, int node)
+{
+	struct page *page = page_at(fd, offset);
+
+	if (!page->populated) {
+		page->populated = true;
+		page->node = node;
+	}
+}
+
+int fake_task_policy(unsigned long *nodes)
+{
+	*nodes = task_nodes;
+	return task_policy;
+}
+
+uint64_t fake_slept(void)
+{
+	return slept;
+}
+
+static uint64_t mix(uint64_t hash, uint64_t value)
+{
+	return (hash ^ value) * 0x9e3779b97f4a7c15ull + (hash >> 29);
+}
+
+uint64_t fake_digest(void)
+{
+	uint64_t hash = 1;
+
+	for (int i = 0; i < MAX_OBJECTS; i++) {
+		struct object *object = &objects[i];
+
+		if (object->kind == FREE)
+			continue;
+		hash = mix(hash, (uint64_t)i);
+		for (uint64_t p = 0; object->pages && p < object->bytes / PAGE; p++) {
+			struct page *page = &object->pages[p];
+
+			hash = mix(hash, (uint64_t)page->private << 1 | page->populated);
+			hash = mix(hash, (uint64_t)page->policy);
+		}
+		for (uint64_t p = 0; object->attributes && p < MAX_GFN; p++)
+			hash = mix(hash, object->attributes[p]);
+		for (int s = 0; s < MAX_SLOTS; s++)
+			if (object->slots[s].used)
+				hash = mix(hash, object->slots[s].gpa + object->slots[s].id);
+	}
+	hash = mix(hash, (uint64_t)task_policy);
+	return mix(hash, task_nodes);
+}
+
+/* --- failures */
+
+static void count(const char *name)
+{
+	for (int i = 0; i < NAMES; i++) {
+		if (!names[i].name)
+			names[i].name = name;
+		if (!strcmp(names[i].name, name)) {
+			names[i].count++;
+			names[i].used = true;
+			return;
+		}
+	}
+	abort();
+}
+
+/* 0, or what this call fails with. */
+static int call(const char *name)
+{
+	calls++;
+	count(name);
+	if (fail_call && --fail_call == 0) {
+		has_failed = true;
+		failed_name = name;
+		return fail_error;
+	}
+	if (on_name && !strcmp(on_name, name) && ++on_seen >= on_n && on_seen < on_n + on_times) {
+		has_failed = true;
+		failed_name = name;
+		return on_error;
+	}
+	return 0;
+}
+
+#define ENTER(name)                                                                                \
+	int r_;                                                                                    \
+	pthread_mutex_lock(&lock);                                                                 \
+	r_ = call(name)
+
+#define LEAVE(value)                                                                               \
+	do {                                                                                       \
+		int v_ = (value);                                                                  \
+		pthread_mutex_unlock(&lock);                                                       \
+		return v_;                                                                         \
+	} while (0)
+
+/* --- KVM */
+
+static bool whole_pages(uint64_t offset, uint64_t bytes)
+{
+	return bytes && offset % PAGE == 0 && bytes % PAGE == 0 && offset + bytes > offset;
+}
+
+static int check_extension(uint64_t cap)
+{
+	switch (cap) {
+	case KVM_CAP_USER_MEMORY:
+		return 1;
+	case KVM_CAP_USER_MEMORY2:
+		return can.guest_memfd;
+	case KVM_CAP_MEMORY_FAULT_INFO:
+		return can.memory_fault;
+	case KVM_CAP_MEMORY_ATTRIBUTES:
+		return can.attributes ? KVM_MEMORY_ATTRIBUTE_PRIVATE : 0;
+	case KVM_CAP_GUEST_MEMFD:
+		return can.guest_memfd;
+	case KVM_CAP_GUEST_MEMFD_FLAGS:
+		return can.map ? 3 : 0;
+	case KVM_CAP_EXIT_HYPERCALL:
+		return can.map_gpa_range ? 1 << 12 : 0;
+	case KVM_CAP_GMEM:
+		return can.convert ? 31 : 0;
+	default:
+		return 0;
+	}
+}
+
+static int create(int vm, const struct kvm_create_guest_memfd *args)
+{
+	int fd;
+
+	if (!can.guest_memfd)
+		return -ENOTTY;
+	if ((args->flags & ~3ull) || (args->flags && !can.map) || !whole_pages(0, args->size))
+		return -EINVAL;
+	if (!args->flags && !can.attributes)
+		return -EINVAL;
+	fd = new_object(GUEST_MEMFD, args->size);
+	get(fd)->flags = args->flags;
+	get(fd)->vm = vm;
+	for (uint64_t p = 0; p < args->size / PAGE; p++)
+		get(fd)->pages[p].private = !(args->flags & GUEST_MEMFD_FLAG_INIT_SHARED);
+	return fd;
+}
+
+static int set_region(int fd, const struct kvm_userspace_memory_region2 *args)
+{
+	struct object *vm = get(fd), *memory;
+	struct slot *slot = NULL, *free_slot = NULL;
+
+	for (int i = 0; i < MAX_SLOTS; i++) {
+		struct slot *s = &vm->slots[i];
+
+		if (!s->used)
+			free_slot = s;
+		else if (s->id == args->slot)
+			slot = s;
+	}
+	if (!args->memory_size) {
+		if (!slot)
+			return -EINVAL;
+		slot->used = false;
+		return 0;
+	}
+	if (!whole_pages(args->guest_phys_addr, args->memory_size) ||
+	    args->userspace_addr % PAGE || args->flags != KVM_MEM_GUEST_MEMFD || slot)
+		return -EINVAL;
+	memory = get((int)args->guest_memfd);
+	if (!memory)
+		return -EBADF;
+	if (memory->kind != GUEST_MEMFD || memory->vm != fd ||
+	    !whole_pages(args->guest_memfd_offset, args->memory_size) ||
+	    args->guest_memfd_offset + args->memory_size > memory->bytes)
+		return -EINVAL;
+	/* Where attributes rule, what is shared is behind that address. */
+	if (!(memory->flags & GUEST_MEMFD_FLAG_MMAP) &&
+	    !map_of((void *)(uintptr_t)args->userspace_addr, args->memory_size))
+		return -EFAULT;
+	for (int i = 0; i < MAX_SLOTS; i++) {
+		struct slot *s = &vm->slots[i];
+
+		if (!s->used)
+			continue;
+		if (s->id >> 16 == args->slot >> 16 &&
+		    s->gpa < args->guest_phys_addr + args->memory_size &&
+		    args->guest_phys_addr < s->gpa + s->bytes)
+			return -EEXIST;
+		if (s->fd == (int)args->guest_memfd &&
+		    s->offset < args->guest_memfd_offset + args->memory_size &&
+		    args->guest_memfd_offset < s->offset + s->bytes)
+			return -EINVAL;
+	}
+	if (!free_slot)
+		return -ENOMEM;
+	*free_slot = (struct slot){true,
+				   args->slot,
+				   args->guest_phys_addr,
+				   args->memory_size,
+				   args->guest_memfd_offset,
+				   (int)args->guest_memfd};
+	return 0;
+}
+
+static int set_attributes(struct object *vm, const struct kvm_memory_attributes *args)
+{
+	if (!can.guest_memfd)
+		return -ENOTTY;
+	if (args->flags || !whole_pages(args->address, args->size) ||
+	    (args->attributes & ~(can.attributes ? KVM_MEMORY_ATTRIBUTE_PRIVATE : 0ull)))
+		return -EINVAL;
+	for (uint64_t gfn = args->address / PAGE; gfn < (args->address + args->size) / PAGE; gfn++)
+		if (gfn < MAX_GFN)
+			vm->attributes[gfn] = args->attributes != 0;
+	return 0;
+}
+
+static bool file_range(const struct object *file, uint64_t offset, uint64_t bytes)
+{
+	return whole_pages(offset, bytes) && offset + bytes <= file->bytes;
+}
+
+static int convert(struct object *file, struct kvm_gmem_convert *args, bool private)
+{
+	uint64_t first = args->offset / PAGE, end = (args->offset + args->size) / PAGE;
+
+	if (!(file->flags & GUEST_MEMFD_FLAG_MMAP) || !can.convert)
+		return -ENOTTY;
+	args->error_offset = args->offset;
+	if (!file_range(file, args->offset, args->size) ||
+	    (args->flags & ~(private ? 0 : KVM_GMEM_CONVERT_ZERO)))
+		return -EINVAL;
+	for (uint64_t p = first; p < end; p++) {
+		struct page *page = &file->pages[p];
+
+		if (page->private == private)
+			continue;
+		if (page->poisoned && (private || args->flags)) {
+			args->error_offset = p * PAGE;
+			return -EHWPOISON;
+		}
+		if (page->pinned && private) {
+			if (pin_tries && --pin_tries == 0)
+				page->pinned = false;
+			args->error_offset = p * PAGE;
+			return -EAGAIN;
+		}
+	}
+	for (uint64_t p = first; p < end; p++)
+		file->pages[p].private = private;
+	return 0;
+}
+
+static int get_ranges(struct object *file, struct kvm_gmem_get_ranges *args)
+{
+	struct kvm_gmem_range *out = (void *)(uintptr_t)args->ranges;
+	uint64_t at = args->offset / PAGE, end = (args->offset + args->size) / PAGE;
+	bool by_node = args->flags & KVM_GMEM_RANGES_BY_NODE;
+	uint32_t nr;
+
+	if (!(file->flags & GUEST_MEMFD_FLAG_MMAP) || !can.ranges)
+		return -ENOTTY;
+	if (!args->nr || !file_range(file, args->offset, args->size))
+		return -EINVAL;
+	for (nr = 0; nr < args->nr && at < end; nr++) {
+		struct page *first = &file->pages[at];
+		struct kvm_gmem_range r = {.offset = at * PAGE, .node = KVM_GMEM_NODE_NONE};
+
+		r.flags = first->private ? KVM_GMEM_RANGE_PRIVATE : 0;
+		for (; at < end; at++) {
+			struct page *page = &file->pages[at];
+
+			if (page->private != first->private)
+				break;
+			if (by_node &&
+			    (page->populated != first->populated ||
+			     (page->populated && page->node != first->node)))
+				break;
+			r.size += PAGE;
+			if (!page->populated)
+				continue;
+			if (!r.populated)
+				r.node = page->node;
+			else if (r.node != page->node)
+				r.node = KVM_GMEM_NODE_MIXED;
+			r.populated += PAGE;
+		}
+		out[nr] = r;
+	}
+	args->nr = nr;
+	args->size = (end - at) * PAGE;
+	args->offset = at * PAGE;
+	return 0;
+}
+
+static const char *request_name(unsigned long request)
+{
+	switch (request) {
+	case KVM_CHECK_EXTENSION:
+		return "KVM_CHECK_EXTENSION";
+	case KVM_GET_API_VERSION:
+		return "KVM_GET_API_VERSION";
+	case KVM_ENABLE_CAP:
+		return "KVM_ENABLE_CAP";
+	case KVM_CREATE_GUEST_MEMFD:
+		return "KVM_CREATE_GUEST_MEMFD";
+	case KVM_SET_USER_MEMORY_REGION2:
+		return "KVM_SET_USER_MEMORY_REGION2";
+	case KVM_SET_MEMORY_ATTRIBUTES:
+		return "KVM_SET_MEMORY_ATTRIBUTES";
+	case KVM_GMEM_CONVERT_SHARED:
+		return "KVM_GMEM_CONVERT_SHARED";
+	case KVM_GMEM_CONVERT_PRIVATE:
+		return "KVM_GMEM_CONVERT_PRIVATE";
+	case KVM_GMEM_GET_RANGES:
+		return "KVM_GMEM_GET_RANGES";
+	default:
+		abort(); /* the list of what the library may ask for */
+	}
+}
+
+static int do_ioctl(int fd, unsigned long request, void *arg)
+{
+	struct object *object = get(fd);
+
+	if (!object)
+		return -EBADF;
+	if (object->kind == VM) {
+		switch (request) {
+		case KVM_CHECK_EXTENSION:
+			return check_extension((uintptr_t)arg);
+		case KVM_ENABLE_CAP: {
+			const struct kvm_enable_cap *cap = arg;
+
+			return cap->cap == KVM_CAP_EXIT_HYPERCALL && can.map_gpa_range &&
+					       cap->args[0] == 1 << 12
+				       ? 0
+				       : -EINVAL;
+		}
+		case KVM_CREATE_GUEST_MEMFD:
+			return create(fd, arg);
+		case KVM_SET_USER_MEMORY_REGION2:
+			return set_region(fd, arg);
+		case KVM_SET_MEMORY_ATTRIBUTES:
+			return set_attributes(object, arg);
+		default:
+			return -ENOTTY;
+		}
+	}
+	if (object->kind != GUEST_MEMFD)
+		return -ENOTTY;
+	switch (request) {
+	case KVM_GMEM_CONVERT_SHARED:
+	case KVM_GMEM_CONVERT_PRIVATE:
+		return convert(object, arg, request == KVM_GMEM_CONVERT_PRIVATE);
+	case KVM_GMEM_GET_RANGES:
+		return get_ranges(object, arg);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static int fake_ioctl(int fd, unsigned long request, void *arg)
+{
+	ENTER(request_name(request));
+	LEAVE(r_ ? r_ : do_ioctl(fd, request, arg));
+}
+
+/* --- files */
+
+static int fake_close(int fd)
+{
+	ENTER("close");
+	/* It is closed even where close() fails. */
+	if (!get(fd))
+		LEAVE(-EBADF);
+	for (int i = 0; i < MAX_OBJECTS; i++)
+		for (int s = 0; objects[i].kind == VM && s < MAX_SLOTS; s++)
+			if (objects[i].slots[s].used && objects[i].slots[s].fd == fd)
+				objects[i].slots[s].fd = -1;
+	free_object(get(fd));
+	LEAVE(r_);
+}
+
+static int fake_set_cloexec(int fd)
+{
+	ENTER("fcntl");
+	if (!r_ && !get(fd))
+		r_ = -EBADF;
+	if (!r_)
+		get(fd)->cloexec = true;
+	LEAVE(r_);
+}
+
+static int fake_memfd_create(const char *name)
+{
+	int fd;
+
+	ENTER("memfd_create");
+	(void)name;
+	if (r_)
+		LEAVE(r_);
+	fd = new_object(MEMFD, 0);
+	get(fd)->cloexec = true;
+	LEAVE(fd);
+}
+
+static int fake_ftruncate(int fd, uint64_t bytes)
+{
+	struct object *file;
+
+	ENTER("ftruncate");
+	file = get(fd);
+	if (r_ || !file || file->kind != MEMFD)
+		LEAVE(r_ ? r_ : -EINVAL);
+	free(file->pages);
+	file->pages = calloc(bytes / PAGE, sizeof(struct page));
+	file->bytes = bytes;
+	LEAVE(ftruncate(file->real, (off_t)bytes) ? -errno : 0);
+}
+
+static int first_node(unsigned long nodes)
+{
+	return nodes ? __builtin_ctzl(nodes) : 0;
+}
+
+static void populate(struct page *page)
+{
+	if (page->populated)
+		return;
+	page->populated = true;
+	page->node = first_node(page->policy ? page->nodes : task_policy ? task_nodes : 0);
+}
+
+static int fake_fallocate(int fd, int mode, uint64_t offset, uint64_t bytes)
+{
+	struct object *file;
+
+	ENTER("fallocate");
+	file = get(fd);
+	if (!r_ && !file)
+		r_ = -EBADF;
+	if (!r_ && !(mode & FALLOC_FL_KEEP_SIZE))
+		r_ = -EOPNOTSUPP;
+	if (!r_ && (mode & FALLOC_FL_ZERO_RANGE) &&
+	    (!can.zero || !(file->flags & GUEST_MEMFD_FLAG_MMAP)))
+		r_ = -EOPNOTSUPP;
+	if (!r_ && !file_range(file, offset, bytes))
+		r_ = -EINVAL;
+	if (r_)
+		LEAVE(r_);
+	for (uint64_t p = offset / PAGE; p < (offset + bytes) / PAGE; p++) {
+		struct page *page = &file->pages[p];
+
+		if (mode & FALLOC_FL_PUNCH_HOLE)
+			page->populated = page->poisoned = false;
+		else if (!(mode & FALLOC_FL_ZERO_RANGE))
+			populate(page);
+	}
+	LEAVE(0);
+}
+
+/* --- mappings */
+
+static int fake_mmap(int fd, uint64_t offset, size_t bytes, int prot, void **address)
+{
+	struct object *file;
+	void *at;
+
+	ENTER("mmap");
+	file = get(fd);
+	if (!r_ && !file)
+		r_ = -EBADF;
+	if (!r_ && (file->kind == VM || (file->kind == GUEST_MEMFD &&
+					 !(file->flags & GUEST_MEMFD_FLAG_MMAP))))
+		r_ = -ENODEV;
+	if (r_)
+		LEAVE(r_);
+	at = mmap(NULL, bytes, prot, MAP_SHARED, file->real, (off_t)offset);
+	if (at == MAP_FAILED)
+		LEAVE(-errno);
+	for (int i = 0; i < MAX_MAPS; i++) {
+		if (!maps[i].address) {
+			maps[i] = (struct map){.address = at, .bytes = bytes, .fd = fd,
+					       .offset = offset};
+			*address = at;
+			LEAVE(0);
+		}
+	}
+	abort();
+}
+
+static int fake_munmap(void *address, size_t bytes)
+{
+	ENTER("munmap");
+	(void)r_;
+	for (int i = 0; i < MAX_MAPS; i++) {
+		if (maps[i].address == address && maps[i].bytes == bytes) {
+			munmap(address, bytes);
+			maps[i].address = NULL;
+			LEAVE(0);
+		}
+	}
+	LEAVE(-EINVAL);
+}
+
+static int fake_madvise(void *address, size_t bytes, int advice)
+{
+	struct map *map;
+
+	ENTER("madvise");
+	map = map_of(address, bytes);
+	if (!r_ && !map)
+		r_ = -ENOMEM;
+	if (!r_ && advice < 32)
+		map->advice |= 1u << advice;
+	LEAVE(r_);
+}
+
+/* --- NUMA */
+
+static bool good_nodes(const unsigned long *nodes)
+{
+	return nodes && nodes[0] && !(nodes[0] >> FAKE_MAX_NODES);
+}
+
+static int fake_mbind(void *address, size_t bytes, int mode, const unsigned long *nodes,
+		      unsigned long max)
+{
+	struct map *map;
+
+	(void)max;
+	ENTER("mbind");
+	map = map_of(address, bytes);
+	if (!can.numa)
+		r_ = -ENOSYS;
+	if (!r_ && !map)
+		r_ = -EFAULT;
+	if (!r_ && mode != MPOL_DEFAULT && mode != MPOL_LOCAL && !good_nodes(nodes))
+		r_ = -EINVAL;
+	if (r_)
+		LEAVE(r_);
+	/* As the kernel: what the mapping has already does not reach the file. */
+	if (mode == MPOL_DEFAULT && !map->policy_set)
+		LEAVE(0);
+	map->policy_set = mode != MPOL_DEFAULT;
+	map->policy = mode;
+	if (can.policy || get(map->fd)->kind == MEMFD) {
+		uint64_t first = (map->offset + (uint64_t)((char *)address - (char *)map->address)) / PAGE;
+
+		for (uint64_t p = first; p < first + bytes / PAGE; p++) {
+			get(map->fd)->pages[p].policy = mode;
+			get(map->fd)->pages[p].nodes = nodes ? nodes[0] : 0;
+		}
+	}
+	LEAVE(0);
+}
+
+static int fake_get_mempolicy(int *mode, unsigned long *nodes, unsigned long max, void *address,
+			      unsigned long flags)
+{
+	int policy = task_policy;
+	unsigned long mask = task_nodes;
+
+	ENTER("get_mempolicy");
+	if (!can.numa)
+		r_ = -ENOSYS;
+	if (r_)
+		LEAVE(r_);
+	if (flags & MPOL_F_MEMS_ALLOWED) {
+		mask = (1ul << FAKE_MAX_NODES) - 1;
+		policy = 0;
+	} else if (flags & MPOL_F_ADDR) {
+		struct map *map = map_of(address, 1);
+		struct page *page;
+
+		if (!map)
+			LEAVE(-EFAULT);
+		page = page_at(map->fd, map->offset + (uint64_t)((char *)address - (char *)map->address));
+		policy = can.policy ? page->policy : map->policy;
+		mask = can.policy ? page->nodes : 0;
+	}
+	if (mode)
+		*mode = policy;
+	if (nodes) {
+		memset(nodes, 0, (max + 7) / 8);
+		nodes[0] = mask;
+	}
+	LEAVE(0);
+}
+
+static int fake_set_mempolicy(int mode, const unsigned long *nodes, unsigned long max)
+{
+	(void)max;
+	ENTER("set_mempolicy");
+	if (!can.numa)
+		r_ = -ENOSYS;
+	if (!r_ && mode != MPOL_DEFAULT && !good_nodes(nodes))
+		r_ = -EINVAL;
+	if (r_)
+		LEAVE(r_);
+	task_policy = mode;
+	task_nodes = nodes && mode ? nodes[0] : 0;
+	LEAVE(0);
+}
+
+static int fake_page_nodes(void **pages, unsigned long n, int *nodes)
+{
+	ENTER("move_pages");
+	if (!can.numa)
+		r_ = -ENOSYS;
+	if (r_)
+		LEAVE(r_);
+	for (unsigned long i = 0; i < n; i++) {
+		struct map *map = map_of(pages[i], 1);
+		struct page *page;
+
+		if (!map)
+			LEAVE(-EFAULT);
+		page = page_at(map->fd,
+			       map->offset + (uint64_t)((char *)pages[i] - (char *)map->address));
+		nodes[i] = page->populated ? page->node : -ENOENT;
+	}
+	LEAVE(0);
+}
+
+static int fake_cachestat(int fd, uint64_t offset, uint64_t bytes, uint64_t *pages)
+{
+	struct object *file;
+	uint64_t n = 0;
+
+	ENTER("cachestat");
+	file = get(fd);
+	if (!r_ && !file)
+		r_ = -EBADF;
+	if (r_)
+		LEAVE(r_);
+	/* As the kernel: 0 bytes are all that follow. */
+	if (!bytes)
+		bytes = file->bytes - offset;
+	for (uint64_t p = offset / PAGE; p < (offset + bytes) / PAGE && p < file->bytes / PAGE; p++)
+		n += file->pages[p].populated;
+	*pages = n;
+	LEAVE(0);
+}
+
+/* --- time and memory */
+
+static uint64_t fake_now(void)
+{
+	uint64_t now;
+
+	pthread_mutex_lock(&lock);
+	count("clock_gettime");
+	now = clock_ns += 1000;
+	pthread_mutex_unlock(&lock);
+	return now;
+}
+
+static void fake_pause(uint64_t ns)
+{
+	pthread_mutex_lock(&lock);
+	count("nanosleep");
+	slept += ns;
+	clock_ns += ns;
+	pthread_mutex_unlock(&lock);
+}
+
+static void *fake_alloc(size_t n, size_t size)
+{
+	void *mem = NULL;
+
+	pthread_mutex_lock(&lock);
+	allocations++;
+	if (fail_alloc && --fail_alloc == 0)
+		has_failed = true;
+	else
+		mem = calloc(n, size);
+	left_allocations += mem != NULL;
+	pthread_mutex_unlock(&lock);
+	return mem;
+}
+
+static void fake_release(void *mem)
+{
+	pthread_mutex_lock(&lock);
+	left_allocations -= mem != NULL;
+	pthread_mutex_unlock(&lock);
+	free(mem);
+}
+
+const struct gmem_sys fake_sys = {
+	.ioctl = fake_ioctl,
+	.close = fake_close,
+	.set_cloexec = fake_set_cloexec,
+	.memfd_create = fake_memfd_create,
+	.ftruncate = fake_ftruncate,
+	.fallocate = fake_fallocate,
+	.mmap = fake_mmap,
+	.munmap = fake_munmap,
+	.madvise = fake_madvise,
+	.mbind = fake_mbind,
+	.get_mempolicy = fake_get_mempolicy,
+	.set_mempolicy = fake_set_mempolicy,
+	.page_nodes = fake_page_nodes,
+	.cachestat = fake_cachestat,
+	.now = fake_now,
+	.pause = fake_pause,
+	.alloc = fake_alloc,
+	.release = fake_release,
+};

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "world.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define EVERYTHING                                                                                 \
+	.can = {.guest_memfd = true,                                                               \
+		.map = true,                                                                       \
+		.convert = true,                                                                   \
+		.ranges = true,                                                                    \
+		.zero = true,                                                                      \
+		.policy = true,                                                                    \
+		.map_gpa_range = true,                                                             \
+		.memory_fault = true,                                                              \
+		.numa = true}
+
+static const struct world worlds[] = {
+	{.name = "fake-inplace", .mode = GMEM_MODE_INPLACE, EVERYTHING},
+	{.name = "fake-dual",
+	 .mode = GMEM_MODE_DUAL,
+	 .can = {.guest_memfd = true, .attributes = true, .memory_fault = true, .numa = true,
+		 .map_gpa_range = true}},
+	{.name = "fake-shared",
+	 .mode = GMEM_MODE_SHARED,
+	 .can = {.guest_memfd = true, .map = true, .memory_fault = true, .numa = true,
+		 .map_gpa_range = true}},
+	{.name = "kvm-inplace", .mode = GMEM_MODE_INPLACE, .real = true},
+	{.name = "kvm-inplace-protected",
+	 .mode = GMEM_MODE_INPLACE,
+	 .real = true,
+	 .protected = true},
+	{.name = "kvm-dual", .mode = GMEM_MODE_DUAL, .real = true, .protected = true},
+	{.name = "kvm-shared", .mode = GMEM_MODE_SHARED, .real = true},
+};
+
+const struct world *world;
+struct gmem_vm *vm;
+int vm_fd = -1;
+struct gmem_error err = GMEM_ERROR_INIT;
+
+const struct world *world_named(const char *name)
+{
+	for (unsigned int i = 0; world_at(i); i++)
+		if (!strcmp(worlds[i].name, name))
+			return &worlds[i];
+	return NULL;
+}
+
+const struct world *world_at(unsigned int index)
+{
+	return index < sizeof(worlds) / sizeof(worlds[0]) ? &worlds[index] : NULL;
+}
+
+static int real_vm(const struct world *which)
+{
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), fd;
+
+	if (kvm < 0)
+		return -errno;
+	fd = ioctl(kvm, KVM_CREATE_VM, which->protected ? 1ul /* SW_PROTECTED */ : 0ul);
+	if (fd < 0)
+		fd = -errno;
+	close(kvm);
+	return fd;
+}
+
+const char *world_missing(const struct world *which)
+{
+	static const uint64_t caps[] = {
+		[GMEM_MODE_INPLACE] = GMEM_CAP_INPLACE,
+		[GMEM_MODE_DUAL] = GMEM_CAP_DUAL,
+		[GMEM_MODE_SHARED] = GMEM_CAP_SHARED,
+	};
+	static char why[300];
+	struct gmem_vm *context;
+	const char *sentence;
+	int fd, r;
+
+	if (!which->real)
+		return NULL;
+	fd = real_vm(which);
+	if (fd < 0) {
+		snprintf(why, sizeof(why), "%s: %s",
+			 which->protected ? "no VM of type KVM_X86_SW_PROTECTED_VM"
+					  : "/dev/kvm makes no VM",
+			 strerror(-fd));
+		return why;
+	}
+	r = gmem_vm_new(fd, NULL, &context, &err);
+	if (r) {
+		close(fd);
+		snprintf(why, sizeof(why), "gmem_vm_new: %s", err.message);
+		return why;
+	}
+	sentence = gmem_vm_why_not(context, caps[which->mode]);
+	if (sentence)
+		snprintf(why, sizeof(why), "%s", sentence);
+	gmem_vm_free(context);
+	close(fd);
+	return sentence ? why : NULL;
+}
+
+int world_new_vm(const struct gmem_vm_options *options, struct gmem_vm **ret_vm, int *ret_fd,
+		 struct gmem_error *error)
+{
+	int r;
+
+	*ret_fd = world->real ? real_vm(world) : fake_vm();
+	ck_assert_int_ge(*ret_fd, 0);
+	r = world->real ? gmem_vm_new(*ret_fd, options, ret_vm, error)
+			: gmem_vm_new_sys(*ret_fd, options, ret_vm, error, &fake_sys);
+	return r;
+}
+
+void world_begin(void)
+{
+	if (!world->real)
+		fake_begin(&world->can);
+	err = (struct gmem_error)GMEM_ERROR_INIT;
+	ok(world_new_vm(NULL, &vm, &vm_fd, &err));
+}
+
+void world_end(void)
+{
+	gmem_vm_free(vm);
+	vm = NULL;
+	if (world->real) {
+		close(vm_fd);
+	} else {
+		fake_vm_close(vm_fd);
+		ck_assert_msg(!fake_left(), "left behind: %s", fake_left_what());
+	}
+}
+
+struct gmem *memory_of(uint64_t bytes, uint32_t initial)
+{
+	struct gmem_options options = GMEM_OPTIONS_INIT;
+	struct gmem *memory = NULL;
+
+	options.mode = world->mode;
+	options.initial = initial;
+	ok(gmem_new(vm, bytes, &options, &memory, &err));
+	return memory;
+}
+
+uint32_t state_at(uint64_t gpa)
+{
+	struct gmem_range range = GMEM_RANGE_INIT;
+
+	ok(gmem_next_range(vm, gpa, gpa + PAGE, &range));
+	return range.state;
+}
+
+uint32_t state_of(struct gmem *memory, uint64_t offset)
+{
+	struct gmem_range range = GMEM_RANGE_INIT;
+
+	ok(gmem_next_offset_range(memory, offset, offset + PAGE, &range));
+	return range.state;
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef WORLD_H
+#define WORLD_H
+
+/*
+ * Where the tests run: a mode of the library, on the fake kernel or on this machine's
+ * KVM. One is chosen for the whole program; each test begins with a fresh one.
+ */
+
+#include <check.h>
+
+#include "fake.h"
+
+#define PAGE UINT64_C(4096)
+#define MIB (UINT64_C(1) << 20)
+
+struct world {
+	const char *name;
+	uint32_t mode;
+	bool real;
+	bool protected; /* a VM of type KVM_X86_SW_PROTECTED_VM */
+	struct fake_can can;
+};
+
+extern const struct world *world;
+extern struct gmem_vm *vm;
+extern int vm_fd;
+
+const struct world *world_named(const char *name);
+const struct world *world_at(unsigned int index); /* NULL after the last */
+/* NULL, or why this world is not to be had here. */
+const char *world_missing(const struct world *which);
+
+void world_begin(void);
+void world_end(void);
+/* A context for a VM of the world, made at will. */
+int world_new_vm(const struct gmem_vm_options *options, struct gmem_vm **ret_vm, int *ret_fd,
+		 struct gmem_error *error);
+
+static inline bool has_private(void)
+{
+	return world->mode != GMEM_MODE_SHARED;
+}
+
+struct gmem *memory_of(uint64_t bytes, uint32_t initial);
+/* The state of one page, by GPA and by offset. */
+uint32_t state_at(uint64_t gpa);
+uint32_t state_of(struct gmem *memory, uint64_t offset);
+
+/* The call succeeds; or fails with that errno, and says so in the error. */
+extern struct gmem_error err;
+#define ok(call)                                                                                   \
+	do {                                                                                       \
+		int ok_ = (call);                                                                  \
+		ck_assert_msg(ok_ >= 0, "%s: %d: %s", #call, ok_, err.message);                    \
+	} while (0)
+#define fails(number, call)                                                                        \
+	do {                                                                                       \
+		int fails_;                                                                        \
+		err = (struct gmem_error)GMEM_ERROR_INIT;                                          \
+		fails_ = (call);                                                                   \
+		ck_assert_msg(fails_ == -(number), "%s: %d instead of %d: %s", #call, fails_,      \
+			      -(number), err.message);                                             \
+		ck_assert_msg(err.error == fails_ && err.step && err.message[0],                   \
+			      "%s: says %d, step %u, '%s'", #call, err.error, err.step,            \
+			      err.message);                                                        \
+	} while (0)
+
+Suite *suite_unit(void);
+Suite *suite_behaviour(void);
+Suite *suite_bad_input(void);
+Suite *suite_exits(void);
+Suite *suite_failures(void);
+Suite *suite_model(void);
+Suite *suite_threads(void);
+Suite *suite_guest(void);
+
+#endif

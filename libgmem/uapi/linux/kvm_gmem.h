@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+#ifndef _LINUX_KVM_GMEM_H
+#define _LINUX_KVM_GMEM_H
+
+/*
+ * Per-page shareability of guest_memfd memory.
+ *
+ * The ioctls below act on a guest_memfd that was created with
+ * GUEST_MEMFD_FLAG_MMAP; one created without answers ENOTTY.  Offsets and sizes
+ * are in bytes and multiples of the page size.
+ */
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+/*
+ * KVM_CHECK_EXTENSION: a bit mask of what there is, 0 where the VM's type (or
+ * the kernel) has none of it.  The number is "gm", far above those that KVM
+ * hands out one by one.
+ */
+#define KVM_CAP_GMEM			0x676d
+
+#define KVM_GMEM_CAP_CONVERT		(1U << 0)	/* KVM_GMEM_CONVERT_* */
+#define KVM_GMEM_CAP_RANGES		(1U << 1)	/* KVM_GMEM_GET_RANGES */
+#define KVM_GMEM_CAP_ZERO_RANGE		(1U << 2)	/* FALLOC_FL_ZERO_RANGE */
+#define KVM_GMEM_CAP_SEEK		(1U << 3)	/* SEEK_DATA, SEEK_HOLE */
+#define KVM_GMEM_CAP_MEMPOLICY		(1U << 4)	/* mbind() places the memory */
+
+#define KVM_GMEM_IOC			0xE9
+
+/**
+ * struct kvm_gmem_convert - make a range shared or private, in place
+ * @offset: in: first byte of the range in the file
+ * @size: in: length of the range, not 0
+ * @error_offset: out, on failure: the first byte that is in the way; @offset
+ *		  where the failure is not about one place
+ * @flags: in: KVM_GMEM_CONVERT_ZERO or 0
+ * @reserved: in: must be 0
+ *
+ * Either the whole range has the new state or nothing has changed.
+ */
+struct kvm_gmem_convert {
+	__u64 offset;
+	__u64 size;
+	__u64 error_offset;
+	__u64 flags;
+	__u64 reserved[4];
+};
+
+/* Zero what changes its state before it does; KVM_GMEM_CONVERT_SHARED only. */
+#define KVM_GMEM_CONVERT_ZERO		(1ULL << 0)
+
+#define KVM_GMEM_CONVERT_SHARED		_IOWR(KVM_GMEM_IOC, 0x00, struct kvm_gmem_convert)
+#define KVM_GMEM_CONVERT_PRIVATE	_IOWR(KVM_GMEM_IOC, 0x01, struct kvm_gmem_convert)
+
+/**
+ * struct kvm_gmem_range - one run of a guest_memfd
+ * @offset: first byte
+ * @size: length
+ * @populated: how much of it has memory, in bytes
+ * @flags: KVM_GMEM_RANGE_PRIVATE or 0
+ * @node: the NUMA node of all that is populated, KVM_GMEM_NODE_NONE where
+ *	  nothing is, KVM_GMEM_NODE_MIXED where it is more than one
+ */
+struct kvm_gmem_range {
+	__u64 offset;
+	__u64 size;
+	__u64 populated;
+	__u32 flags;
+	__s32 node;
+};
+
+#define KVM_GMEM_RANGE_PRIVATE		(1U << 0)
+
+#define KVM_GMEM_NODE_NONE		(-1)
+#define KVM_GMEM_NODE_MIXED		(-2)
+
+/**
+ * struct kvm_gmem_get_ranges - ask for the runs of a range
+ * @offset: in: first byte asked for; out: where the next call goes on
+ * @size: in: length, not 0; out: what is left, 0 when all was reported
+ * @ranges: in: user address of an array of struct kvm_gmem_range
+ * @nr: in: how many fit, not 0; out: how many were written
+ * @flags: in: KVM_GMEM_RANGES_BY_NODE or 0
+ * @reserved: in: must be 0
+ *
+ * Each run is a snapshot of its own: a conversion may come between two of them.
+ */
+struct kvm_gmem_get_ranges {
+	__u64 offset;
+	__u64 size;
+	__u64 ranges;
+	__u32 nr;
+	__u32 flags;
+	__u64 reserved[4];
+};
+
+/* Begin a new run also where population or node changes, not only the state. */
+#define KVM_GMEM_RANGES_BY_NODE		(1U << 0)
+
+#define KVM_GMEM_GET_RANGES		_IOWR(KVM_GMEM_IOC, 0x02, struct kvm_gmem_get_ranges)
+
+#endif /* _LINUX_KVM_GMEM_H */

@@ -52,7 +52,10 @@ static int set_slot(struct gmem_vm *vm, const struct binding *b, uint64_t bytes)
 	return vm->sys->ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION2, &region);
 }
 
-/* In dual mode KVM has to be told of what is private; of nothing when it goes. */
+/*
+ * In dual mode KVM has to be told of what is private, and of nothing when it goes. What
+ * was private at these addresses before does not count.
+ */
 static int set_binding_attributes(struct gmem_vm *vm, const struct binding *b, bool clear)
 {
 	struct gmem *memory = b->memory;
@@ -62,8 +65,9 @@ static int set_binding_attributes(struct gmem_vm *vm, const struct binding *b, b
 
 	if (memory->mode != GMEM_MODE_DUAL)
 		return 0;
-	if (clear)
-		return gmem_set_attributes(vm, b->gpa, b->bytes, false);
+	r = gmem_set_attributes(vm, b->gpa, b->bytes, false);
+	if (r < 0 || clear)
+		return r;
 	for (start = first; (start = gmem_bitmap_find(memory->private, start, end, true)) < end;
 	     start = stop) {
 		stop = gmem_bitmap_find(memory->private, start, end, false);
@@ -94,12 +98,14 @@ static int check_free(const struct gmem_vm *vm, const struct binding *b, struct 
 					 "Slot %u is bound already, at %#llx.", b->slot,
 					 (unsigned long long)other->gpa);
 		if (overlap(other->gpa, b->gpa, other->bytes, b->bytes))
-			return gmem_fail(error, GMEM_STEP_BIND, -EEXIST, other->gpa, other->offset,
+			return gmem_fail(error, GMEM_STEP_BIND, -EEXIST,
+					 other->gpa > b->gpa ? other->gpa : b->gpa, GMEM_NOWHERE,
 					 "The addresses overlap slot %u, at %#llx.", other->slot,
 					 (unsigned long long)other->gpa);
 		if (other->memory == b->memory &&
 		    overlap(other->offset, b->offset, other->bytes, b->bytes))
-			return gmem_fail(error, GMEM_STEP_BIND, -EEXIST, other->gpa, other->offset,
+			return gmem_fail(error, GMEM_STEP_BIND, -EEXIST, GMEM_NOWHERE,
+					 other->offset > b->offset ? other->offset : b->offset,
 					 "That part of the memory is bound already, by slot %u.",
 					 other->slot);
 	}
@@ -154,20 +160,22 @@ static int bind_locked(struct gmem_vm *vm, const struct binding *b, struct gmem_
 	r = gmem_tell_binding(vm, b, true, NULL, error);
 	if (r)
 		return r;
+	/* Before the slot, which no vCPU then sees in a wrong state. */
+	r = set_binding_attributes(vm, b, false);
+	if (r < 0) {
+		gmem_fail(error, GMEM_STEP_BIND, r, b->gpa, b->offset,
+			  "KVM does not make the memory of slot %u private (errno %d).", b->slot,
+			  -r);
+		gmem_rollback_binding(vm, b, true, NULL);
+		return r;
+	}
 	r = set_slot(vm, b, b->bytes);
 	if (r < 0) {
 		gmem_fail(error, GMEM_STEP_BIND, r, b->gpa, b->offset,
 			  r == -EEXIST ? "KVM has another slot there already (slot %u, errno %d)."
 				       : "KVM does not take slot %u (errno %d).",
 			  b->slot, -r);
-		gmem_rollback_binding(vm, b, true, NULL);
-		return r;
-	}
-	r = set_binding_attributes(vm, b, false);
-	if (r < 0) {
-		gmem_fail(error, GMEM_STEP_BIND, r, b->gpa, b->offset,
-			  "KVM does not make slot %u private (errno %d).", b->slot, -r);
-		set_slot(vm, b, 0);
+		set_binding_attributes(vm, b, true);
 		gmem_rollback_binding(vm, b, true, NULL);
 		return r;
 	}

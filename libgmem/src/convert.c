@@ -31,6 +31,7 @@ struct outcome {
 	uint64_t gpa;
 	uint64_t offset;
 	int32_t residue_error;
+	int undone; /* why something could not be undone, or 0 */
 };
 
 /* The part of the target that binding i shows. */
@@ -168,66 +169,145 @@ int gmem_set_attributes(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, bool p
 	return vm->sys->ioctl(vm->fd, KVM_SET_MEMORY_ATTRIBUTES, &attributes);
 }
 
-/* Attributes go by address: of each run of the plan, where it is bound. */
-static int set_attributes_of(const struct target *t, const struct piece *call, uint64_t start,
-			     uint64_t end, uint32_t to)
+/* Where a run of a piece that begins at start may be bound: bindings [*first, *last). */
+static void bindings_of(const struct target *t, const struct piece *p, uint64_t start,
+			size_t *first, size_t *last)
 {
-	const struct target part = {t->vm, call->memory, start, end, to};
+	*first = 0;
+	*last = t->vm->nr_bindings;
+	if (p->gpa == GMEM_NOWHERE)
+		return;
+	*first = gmem_find_binding(t->vm, p->gpa + (start - p->offset));
+	*last = *first + 1;
+}
+
+/* Attributes go by address: of a run, where it is bound. *at: the binding it stopped at. */
+static int set_attributes_of(const struct target *t, const struct piece *call, uint64_t start,
+			     uint64_t end, size_t *at)
+{
+	const struct target part = {t->vm, call->memory, start, end, t->to};
 	struct piece p;
-	size_t i;
+	size_t last;
 	int r;
 
-	for (i = 0; i < t->vm->nr_bindings; i++) {
-		if (!bound_piece(&part, i, &p))
+	for (bindings_of(t, call, start, at, &last); *at < last; ++*at) {
+		if (!bound_piece(&part, *at, &p))
 			continue;
-		r = gmem_set_attributes(t->vm, p.gpa, p.bytes, to == GMEM_STATE_PRIVATE);
+		r = gmem_set_attributes(t->vm, p.gpa, p.bytes, t->to == GMEM_STATE_PRIVATE);
 		if (r < 0)
 			return r;
 	}
 	return 0;
 }
 
-static int undo_run(const struct target *t, const struct piece *p, uint64_t start, uint64_t end)
+/*
+ * What does not go back has the new state, and is no part of the plan any more: the
+ * listeners commit it, and do not roll it back, so that all agree about what is so.
+ */
+static void keep(const struct target *t, struct gmem *memory, uint64_t start, uint64_t end,
+		 int reason, struct outcome *out)
 {
-	uint64_t bad;
+	const struct target part = {t->vm, memory, start, end, t->to};
+	const uint64_t page = t->vm->page;
+	struct gmem_event event;
+	struct piece p;
+	size_t i;
 
-	if (p->memory->mode == GMEM_MODE_INPLACE)
-		return convert_in_place(p->memory, start, end - start, other(t->to), 0, &bad);
-	return set_attributes_of(t, p, start, end, other(t->to));
+	out->undone = reason;
+	for (i = 0; i < t->vm->nr_bindings; i++) {
+		if (!bound_piece(&part, i, &p))
+			continue;
+		event = make_event(&p, p.offset, p.offset + p.bytes, t->to);
+		gmem_tell_commit(t->vm, &event);
+	}
+	gmem_bitmap_fill(memory->plan, start / page, end / page, false);
+	if (memory->mode != GMEM_MODE_DUAL)
+		return;
+	out->residue += end - start;
+	out->residue_error = reason;
+	pthread_rwlock_wrlock(&t->vm->lock);
+	gmem_bitmap_fill(memory->private, start / page, end / page, t->to == GMEM_STATE_PRIVATE);
+	gmem_bitmap_fill(memory->residue, start / page, end / page, true);
+	pthread_rwlock_unlock(&t->vm->lock);
+}
+
+/* Undo what was done to a run, in bindings below that one. */
+static void undo_attributes(const struct target *t, const struct piece *call, uint64_t start,
+			    uint64_t end, size_t below, struct outcome *out)
+{
+	const struct target part = {t->vm, call->memory, start, end, t->to};
+	size_t first, last;
+	struct piece p;
+	int r;
+
+	bindings_of(t, call, start, &first, &last);
+	if (last > below)
+		last = below;
+	while (last-- > first) {
+		if (!bound_piece(&part, last, &p))
+			continue;
+		r = gmem_set_attributes(t->vm, p.gpa, p.bytes, t->to != GMEM_STATE_PRIVATE);
+		if (r < 0)
+			keep(t, p.memory, p.offset, p.offset + p.bytes, r, out);
+	}
 }
 
 /* Undo what the plan says of a piece, below limit. */
-static int undo_piece(const struct target *t, const struct piece *p, uint64_t limit)
+static void undo_piece(const struct target *t, const struct piece *p, uint64_t limit,
+		       struct outcome *out)
 {
-	uint64_t start, end;
-	int r = 0, failed;
-
-	while (last_run(p, &limit, &start, &end)) {
-		failed = undo_run(t, p, start, end);
-		if (failed < 0)
-			r = failed;
-	}
-	return r;
-}
-
-static int convert_piece(const struct target *t, const struct piece *p, uint64_t flags,
-			 uint64_t *bad)
-{
-	uint64_t at = p->offset, start, end;
+	uint64_t start, end, bad;
 	int r;
 
-	if (p->memory->mode == GMEM_MODE_INPLACE)
-		return convert_in_place(p->memory, p->offset, p->bytes, t->to, flags, bad);
+	if (p->memory->mode == GMEM_MODE_SHARED)
+		return;
+	while (last_run(p, &limit, &start, &end)) {
+		if (p->memory->mode == GMEM_MODE_DUAL) {
+			undo_attributes(t, p, start, end, SIZE_MAX, out);
+			continue;
+		}
+		r = convert_in_place(p->memory, start, end - start, other(t->to), 0, &bad);
+		if (r < 0)
+			keep(t, p->memory, start, end, r, out);
+	}
+}
+
+static int convert_dual(const struct target *t, const struct piece *p, uint64_t flags,
+			uint64_t *bad, struct outcome *out)
+{
+	uint64_t at = p->offset, start, end;
+	size_t stopped;
+	int r;
+
 	while (next_run(p, &at, &start, &end)) {
-		r = set_attributes_of(t, p, start, end, t->to);
+		*bad = start;
+		/* The host may have written to what the guest does not see yet. */
+		r = flags & GMEM_CONVERT_ZERO
+			    ? gmem_punch(p->memory, p->memory->shared_fd, start, end - start)
+			    : 0;
+		stopped = 0;
+		if (r >= 0)
+			r = set_attributes_of(t, p, start, end, &stopped);
 		if (r < 0) {
-			*bad = start;
-			/* What of this run was set goes back too. */
-			undo_piece(t, p, end);
+			undo_attributes(t, p, start, end, stopped, out);
+			undo_piece(t, p, start, out);
 			return r;
 		}
 	}
 	return 0;
+}
+
+static int convert_piece(const struct target *t, const struct piece *p, uint64_t flags,
+			 uint64_t *bad, struct outcome *out)
+{
+	switch (p->memory->mode) {
+	case GMEM_MODE_INPLACE:
+		return convert_in_place(p->memory, p->offset, p->bytes, t->to, flags, bad);
+	case GMEM_MODE_DUAL:
+		return convert_dual(t, p, flags, bad, out);
+	default:
+		return 0; /* all of it is shared */
+	}
 }
 
 static int convert_pieces(const struct target *t, uint64_t flags, struct outcome *out,
@@ -236,13 +316,13 @@ static int convert_pieces(const struct target *t, uint64_t flags, struct outcome
 	uint64_t bad = GMEM_NOWHERE;
 	size_t i, first, end;
 	struct piece p;
-	int r, undone;
+	int r;
 
 	call_bounds(t, &first, &end);
 	for (i = first; i < end; i++) {
 		if (!call_piece(t, i, &p))
 			continue;
-		r = convert_piece(t, &p, flags, &bad);
+		r = convert_piece(t, &p, flags, &bad, out);
 		if (r >= 0)
 			continue;
 		out->offset = bad;
@@ -253,17 +333,14 @@ static int convert_pieces(const struct target *t, uint64_t flags, struct outcome
 			  : r == -EHWPOISON ? "The page at %#llx is poisoned (errno %d)."
 					    : "The kernel does not convert at %#llx (errno %d).",
 			  (unsigned long long)(out->gpa == GMEM_NOWHERE ? bad : out->gpa), -r);
-		while (i-- > first) {
-			if (!call_piece(t, i, &p))
-				continue;
-			undone = undo_piece(t, &p, p.offset + p.bytes);
-			if (undone < 0)
-				gmem_fail(error, GMEM_STEP_ROLLBACK, r, piece_gpa(&p, p.offset),
-					  p.offset,
-					  "Not converted (errno %d), and part of the memory did "
-					  "not go back (errno %d).",
-					  -r, -undone);
-		}
+		while (i-- > first)
+			if (call_piece(t, i, &p))
+				undo_piece(t, &p, p.offset + p.bytes, out);
+		if (out->undone)
+			gmem_fail(error, GMEM_STEP_ROLLBACK, r, out->gpa, bad,
+				  "Not converted (errno %d), and a part of the memory before it "
+				  "did not go back (errno %d).",
+				  -r, -out->undone);
 		return r;
 	}
 	return 0;

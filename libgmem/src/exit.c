@@ -51,24 +51,34 @@ static int classify_fault(struct gmem_vm *vm, const struct kvm_run *run, int run
 	if (!b || b->gpa > e->gpa) {
 		e->kind = GMEM_EXIT_UNBACKED;
 		r = 0;
+	} else if (b->memory->mode != GMEM_MODE_DUAL) {
+		/*
+		 * The guest reaches such memory whatever its state is, and its accesses
+		 * carry none: the flag means nothing. To follow it would let any fault
+		 * that fails open private memory to the host.
+		 */
+		e->kind = GMEM_EXIT_AGAIN;
+		r = 0;
 	} else {
-		const uint64_t offset = b->offset + (e->gpa - b->gpa);
+		const uint64_t in = e->gpa - b->gpa, offset = b->offset + in;
+		const uint64_t end = offset + (e->bytes < b->bytes - in ? e->bytes : b->bytes - in);
 
-		r = gmem_run_at(b->memory, offset, offset + vm->page, &state, &run_end);
+		r = gmem_run_at(b->memory, offset, end, &state, &run_end);
 		/* The flag says what was asked for, not what has to be done. */
-		e->kind = state == e->state ? GMEM_EXIT_AGAIN : GMEM_EXIT_CONVERT;
-		/* There everything is shared, whatever the access was. */
-		if (!r && b->memory->mode == GMEM_MODE_SHARED)
-			e->kind = GMEM_EXIT_AGAIN;
+		e->kind = state == e->state && run_end == end ? GMEM_EXIT_AGAIN : GMEM_EXIT_CONVERT;
 	}
 	pthread_rwlock_unlock(&vm->lock);
 	return r;
 }
 
-/* The same fault many times in a row, whatever was done about it. */
+/*
+ * The same fault many times in a row, with nothing to be done about it. Conversions are
+ * progress: two vCPUs may want a page in turn.
+ */
 static void guard(const struct gmem_exit *before, struct gmem_exit *e)
 {
-	e->repeats = 0;
+	if (e->kind != GMEM_EXIT_AGAIN)
+		return;
 	if (before->last_gpa == e->gpa && before->last_bytes == e->bytes &&
 	    before->last_state == e->state)
 		e->repeats = before->repeats + 1;
@@ -137,6 +147,9 @@ PUBLIC int gmem_exit_handle(struct gmem_vm *vm, struct kvm_run *run, int run_res
 	case GMEM_EXIT_OTHER:
 		return 1;
 	case GMEM_EXIT_AGAIN:
+		/* A conversion that is under way may be behind it: let that end. */
+		if (exit->repeats && !gmem_begin_change(vm, NULL))
+			gmem_end_change(vm);
 		return 0;
 	case GMEM_EXIT_UNBACKED:
 		return refuse(error, -EFAULT, exit,

@@ -56,57 +56,88 @@ void gmem_tell_rollback(struct gmem_vm *vm, const struct gmem_event *event)
 }
 
 /*
- * The shared run of a binding that begins at or above *offset, as an event; false if
- * there is none. The caller holds 'change', so that only others can convert.
+ * What of a binding is shared goes into the memory's plan first: from then on nothing
+ * has to be asked that might not be answered. Shared memory has no plan; all of it is.
+ * The caller holds 'change'.
  */
-static bool shared_run(const struct binding *b, bool binds, uint64_t *offset,
-		       struct gmem_event *event)
+static int plan_shared(const struct binding *b, struct gmem_error *error)
 {
-	const uint64_t end = b->offset + b->bytes;
-	uint64_t run_end;
+	const uint64_t page = b->memory->vm->page, end = b->offset + b->bytes;
+	uint64_t at, run_end;
 	uint32_t state;
+	int r;
 
-	for (; *offset < end; *offset = run_end) {
-		if (gmem_run_at(b->memory, *offset, end, &state, &run_end))
-			return false;
-		if (state != GMEM_STATE_SHARED)
-			continue;
-		*event = (struct gmem_event){
-			.size = sizeof(*event),
-			.memory = b->memory,
-			.gpa = b->gpa + (*offset - b->offset),
-			.offset = *offset,
-			.bytes = run_end - *offset,
-			.slot = b->slot,
-			.from = binds ? GMEM_STATE_UNBACKED : GMEM_STATE_SHARED,
-			.to = binds ? GMEM_STATE_SHARED : GMEM_STATE_UNBACKED,
-		};
-		*offset = run_end;
-		return true;
+	if (!b->memory->plan)
+		return 0;
+	for (at = b->offset; at < end; at = run_end) {
+		r = gmem_run_at(b->memory, at, end, &state, &run_end);
+		if (r < 0)
+			return gmem_fail(error, GMEM_STEP_QUERY, r, b->gpa + (at - b->offset), at,
+					 "The kernel does not say what is private (errno %d).", -r);
+		gmem_bitmap_fill(b->memory->plan, at / page, run_end / page,
+				 state == GMEM_STATE_SHARED);
 	}
-	return false;
+	return 0;
 }
 
-/* The n-th shared run from the front; rollback goes through them backwards. */
-static bool nth_shared_run(const struct binding *b, bool binds, size_t n, struct gmem_event *event)
+static void shared_event(const struct binding *b, bool binds, uint64_t start, uint64_t end,
+			 struct gmem_event *event)
 {
-	uint64_t offset = b->offset;
+	*event = (struct gmem_event){
+		.size = sizeof(*event),
+		.memory = b->memory,
+		.gpa = b->gpa + (start - b->offset),
+		.offset = start,
+		.bytes = end - start,
+		.slot = b->slot,
+		.from = binds ? GMEM_STATE_UNBACKED : GMEM_STATE_SHARED,
+		.to = binds ? GMEM_STATE_SHARED : GMEM_STATE_UNBACKED,
+	};
+}
 
-	do {
-		if (!shared_run(b, binds, &offset, event))
-			return false;
-	} while (n--);
+/* The planned run of a binding at or above *at; *at is set to its end. */
+static bool next_run(const struct binding *b, bool binds, uint64_t *at, struct gmem_event *event)
+{
+	const uint64_t page = b->memory->vm->page, limit = b->offset + b->bytes;
+	uint64_t start = *at, end = limit;
+
+	if (b->memory->plan) {
+		start = page * gmem_bitmap_find(b->memory->plan, start / page, limit / page, true);
+		end = page * gmem_bitmap_find(b->memory->plan, start / page, limit / page, false);
+	}
+	if (start >= limit)
+		return false;
+	shared_event(b, binds, start, end, event);
+	*at = end;
 	return true;
 }
 
-static void roll_back_runs(struct gmem_vm *vm, const struct binding *b, bool binds, size_t n,
-			   struct gmem_listener *only)
+/* The last planned run that ends at *limit or below; *limit is set to its begin. */
+static bool last_run(const struct binding *b, bool binds, uint64_t *limit, struct gmem_event *event)
+{
+	const uint64_t page = b->memory->vm->page;
+	uint64_t start = b->offset, end = *limit;
+
+	if (b->memory->plan) {
+		end /= page;
+		if (!gmem_bitmap_last_run(b->memory->plan, b->offset / page, &start, &end))
+			return false;
+		start *= page;
+		end *= page;
+	} else if (end <= start) {
+		return false;
+	}
+	shared_event(b, binds, start, end, event);
+	*limit = start;
+	return true;
+}
+
+static void roll_back_below(struct gmem_vm *vm, const struct binding *b, bool binds, uint64_t limit,
+			    struct gmem_listener *only)
 {
 	struct gmem_event event;
 
-	while (n--) {
-		if (!nth_shared_run(b, binds, n, &event))
-			continue;
+	while (last_run(b, binds, &limit, &event)) {
 		if (!only)
 			gmem_tell_rollback(vm, &event);
 		else if (only->ops.rollback)
@@ -117,17 +148,19 @@ static void roll_back_runs(struct gmem_vm *vm, const struct binding *b, bool bin
 int gmem_tell_binding(struct gmem_vm *vm, const struct binding *b, bool binds,
 		      struct gmem_listener *only, struct gmem_error *error)
 {
-	uint64_t offset = b->offset;
+	uint64_t at = b->offset;
 	struct gmem_event event;
-	size_t n = 0;
 	int r;
 
 	if (!only && !vm->first)
 		return 0;
-	for (; shared_run(b, binds, &offset, &event); n++) {
+	r = plan_shared(b, error);
+	if (r)
+		return r;
+	while (next_run(b, binds, &at, &event)) {
 		r = only ? ask(only, &event, error) : gmem_tell_prepare(vm, &event, error);
 		if (r) {
-			roll_back_runs(vm, b, binds, n, only);
+			roll_back_below(vm, b, binds, event.offset, only);
 			return r;
 		}
 	}
@@ -137,12 +170,12 @@ int gmem_tell_binding(struct gmem_vm *vm, const struct binding *b, bool binds,
 void gmem_commit_binding(struct gmem_vm *vm, const struct binding *b, bool binds,
 			 struct gmem_listener *only)
 {
-	uint64_t offset = b->offset;
+	uint64_t at = b->offset;
 	struct gmem_event event;
 
 	if (!only && !vm->first)
 		return;
-	while (shared_run(b, binds, &offset, &event)) {
+	while (next_run(b, binds, &at, &event)) {
 		if (!only)
 			gmem_tell_commit(vm, &event);
 		else if (only->ops.commit)
@@ -153,15 +186,8 @@ void gmem_commit_binding(struct gmem_vm *vm, const struct binding *b, bool binds
 void gmem_rollback_binding(struct gmem_vm *vm, const struct binding *b, bool binds,
 			   struct gmem_listener *only)
 {
-	uint64_t offset = b->offset;
-	struct gmem_event event;
-	size_t n = 0;
-
-	if (!only && !vm->first)
-		return;
-	while (shared_run(b, binds, &offset, &event))
-		n++;
-	roll_back_runs(vm, b, binds, n, only);
+	if (only || vm->first)
+		roll_back_below(vm, b, binds, b->offset + b->bytes, only);
 }
 
 static int add_locked(struct gmem_vm *vm, struct gmem_listener *listener, struct gmem_error *error)

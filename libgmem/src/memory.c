@@ -89,6 +89,17 @@ static void release(struct gmem *memory)
 	gmem_vm_put(vm);
 }
 
+static int advise(const struct gmem_sys *sys, void *address, size_t bytes, uint64_t flags)
+{
+	int r = 0;
+
+	if (flags & GMEM_MAP_DONTDUMP)
+		r = sys->madvise(address, bytes, MADV_DONTDUMP);
+	if (r >= 0 && flags & GMEM_MAP_DONTFORK)
+		r = sys->madvise(address, bytes, MADV_DONTFORK);
+	return r;
+}
+
 static int create(struct gmem *memory, uint32_t initial, struct gmem_error *error)
 {
 	const struct gmem_sys *sys = memory->vm->sys;
@@ -125,6 +136,12 @@ static int create(struct gmem *memory, uint32_t initial, struct gmem_error *erro
 			return gmem_fail(error, GMEM_STEP_MAP, r, GMEM_NOWHERE, GMEM_NOWHERE,
 					 "Cannot map %llu bytes for the slots (errno %d).",
 					 (unsigned long long)memory->bytes, -r);
+		/* Whether guest memory is dumped and inherited is for gmem_map() to say. */
+		r = advise(sys, memory->map, memory->bytes, GMEM_MAP_DONTDUMP | GMEM_MAP_DONTFORK);
+		if (r < 0)
+			return gmem_fail(
+				error, GMEM_STEP_MAP, r, GMEM_NOWHERE, GMEM_NOWHERE,
+				"Cannot keep a mapping out of dumps and children (errno %d).", -r);
 	}
 	return 0;
 }
@@ -237,17 +254,6 @@ int gmem_check_range(const struct gmem *memory, uint64_t offset, uint64_t bytes,
 				(unsigned long long)bytes, (unsigned long long)offset,
 				(unsigned long long)memory->bytes);
 	return 0;
-}
-
-static int advise(const struct gmem_sys *sys, void *address, size_t bytes, uint64_t flags)
-{
-	int r = 0;
-
-	if (flags & GMEM_MAP_DONTDUMP)
-		r = sys->madvise(address, bytes, MADV_DONTDUMP);
-	if (r >= 0 && flags & GMEM_MAP_DONTFORK)
-		r = sys->madvise(address, bytes, MADV_DONTFORK);
-	return r;
 }
 
 PUBLIC int gmem_map(struct gmem *memory, uint64_t offset, uint64_t bytes, uint64_t flags,

@@ -64,7 +64,11 @@ static int set_policy(struct gmem *memory, uint64_t offset, uint64_t bytes, int 
 
 	r = sys->mmap(memory->fd, offset, bytes, PROT_READ, &map);
 	if (r >= 0) {
-		r = sys->mbind(map, bytes, mode, words, GMEM_MAX_NODES);
+		/* That a mapping has no policy reaches the memory only where it had one. */
+		if (mode == MPOL_DEFAULT)
+			r = sys->mbind(map, bytes, MPOL_LOCAL, NULL, 0);
+		if (r >= 0)
+			r = sys->mbind(map, bytes, mode, words, GMEM_MAX_NODES);
 		sys->munmap(map, bytes);
 	}
 	if (r < 0)
@@ -192,10 +196,6 @@ static int allocate(struct gmem *memory, uint64_t offset, uint64_t bytes, gmem_p
 	int r;
 
 	for (; at < end; at = next) {
-		r = progress ? progress(data, at - offset, bytes) : 0;
-		if (r)
-			return gmem_fail(error, GMEM_STEP_ALLOCATE, r < 0 ? r : -ECANCELED,
-					 GMEM_NOWHERE, at, "Stopped by the progress function.");
 		r = allocate_run(memory, at, end, &next);
 		if (r < 0)
 			return gmem_fail(
@@ -203,10 +203,12 @@ static int allocate(struct gmem *memory, uint64_t offset, uint64_t bytes, gmem_p
 				r == -EINTR ? "A signal came; call again to go on (errno %d)."
 					    : "The kernel does not allocate all of it (errno %d).",
 				-r);
+		/* At the end it is too late to stop anything. */
+		r = progress ? progress(data, next - offset, bytes) : 0;
+		if (r && next < end)
+			return gmem_fail(error, GMEM_STEP_ALLOCATE, r < 0 ? r : -ECANCELED,
+					 GMEM_NOWHERE, next, "Stopped by the progress function.");
 	}
-	/* Too late to stop anything. */
-	if (progress)
-		progress(data, bytes, bytes);
 	return 0;
 }
 

@@ -29,80 +29,110 @@ static int check(const struct gmem_vm *vm, int cap)
 	return r < 0 ? 0 : r;
 }
 
+/* Failures that say nothing about what there is; all others are the answer 'no'. */
+static int no(int r)
+{
+	switch (r) {
+	case -ENOMEM:
+	case -EINTR:
+	case -EAGAIN:
+	case -EMFILE:
+	case -ENFILE:
+		return r;
+	default:
+		return 0;
+	}
+}
+
 /* mbind() of 6.18 succeeds and does nothing: look through a second mapping. */
-static bool mbind_works(struct gmem_vm *vm, int fd)
+static int mbind_reaches(struct gmem_vm *vm, void *one, void *two)
 {
 	const struct gmem_sys *sys = vm->sys;
 	unsigned long allowed[GMEM_NODE_WORDS] = {0}, node[GMEM_NODE_WORDS] = {0};
-	void *one, *two;
-	int mode = -1;
+	int mode, r;
 	size_t i;
 
-	if (sys->get_mempolicy(NULL, allowed, GMEM_MAX_NODES, NULL, MPOL_F_MEMS_ALLOWED) < 0)
-		return false;
+	r = sys->get_mempolicy(NULL, allowed, GMEM_MAX_NODES, NULL, MPOL_F_MEMS_ALLOWED);
+	if (r < 0)
+		return no(r);
 	for (i = 0; i < GMEM_NODE_WORDS && !allowed[i]; i++)
 		;
 	if (i == GMEM_NODE_WORDS)
-		return false;
+		return 0;
 	node[i] = allowed[i] & -allowed[i];
-
-	if (sys->mmap(fd, 0, vm->page, PROT_READ, &one) < 0)
-		return false;
-	if (sys->mmap(fd, 0, vm->page, PROT_READ, &two) < 0) {
-		sys->munmap(one, vm->page);
-		return false;
-	}
-	if (sys->mbind(one, vm->page, MPOL_BIND, node, GMEM_MAX_NODES) < 0 ||
-	    sys->get_mempolicy(&mode, NULL, 0, two, MPOL_F_ADDR) < 0)
-		mode = -1;
-	sys->munmap(two, vm->page);
-	sys->munmap(one, vm->page);
-	return mode == MPOL_BIND;
+	r = sys->mbind(one, vm->page, MPOL_BIND, node, GMEM_MAX_NODES);
+	if (r >= 0)
+		r = sys->get_mempolicy(&mode, NULL, 0, two, MPOL_F_ADDR);
+	return r < 0 ? no(r) : mode == MPOL_BIND;
 }
 
 /* An ioctl that is there refuses an empty range; one that is not is ENOTTY. */
-static bool converts(struct gmem_vm *vm, int fd)
+static int converts(struct gmem_vm *vm, int fd)
 {
 	struct kvm_gmem_convert convert = {0};
+	int r;
 
-	return vm->sys->ioctl(fd, KVM_GMEM_CONVERT_SHARED, &convert) == -EINVAL &&
-	       vm->sys->ioctl(fd, KVM_GMEM_CONVERT_PRIVATE, &convert) == -EINVAL;
+	r = vm->sys->ioctl(fd, KVM_GMEM_CONVERT_SHARED, &convert);
+	if (r == -EINVAL)
+		r = vm->sys->ioctl(fd, KVM_GMEM_CONVERT_PRIVATE, &convert);
+	return r == -EINVAL ? 1 : no(r);
 }
 
-static bool tells_ranges(struct gmem_vm *vm, int fd)
+static int tells_ranges(struct gmem_vm *vm, int fd)
 {
 	struct kvm_gmem_range range;
 	struct kvm_gmem_get_ranges get = {.size = vm->page, .ranges = (uintptr_t)&range, .nr = 1};
+	int r = vm->sys->ioctl(fd, KVM_GMEM_GET_RANGES, &get);
 
-	return !vm->sys->ioctl(fd, KVM_GMEM_GET_RANGES, &get);
+	return r < 0 ? no(r) : 1;
 }
 
-static void probe_mapped(struct gmem_vm *vm, int fd)
+static int zeroes(struct gmem_vm *vm, int fd)
 {
-	if (tells_ranges(vm, fd))
+	int r = vm->sys->fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 0, vm->page);
+
+	return r < 0 ? no(r) : 1;
+}
+
+/* fd can be mapped, and is, twice. */
+static int probe_mapped(struct gmem_vm *vm, int fd, void *one, void *two)
+{
+	int ranges, convert, policy, zero;
+
+	if ((ranges = tells_ranges(vm, fd)) < 0)
+		return ranges;
+	if ((convert = converts(vm, fd)) < 0)
+		return convert;
+	if ((policy = mbind_reaches(vm, one, two)) < 0)
+		return policy;
+	if ((zero = zeroes(vm, fd)) < 0)
+		return zero;
+
+	if (ranges)
 		has(vm, GMEM_CAP_RANGES);
 	else
 		lacks(vm, GMEM_CAP_RANGES,
 		      "The kernel does not tell what is private: it has no KVM_GMEM_GET_RANGES.");
-	if (!converts(vm, fd))
+	if (!convert)
 		lacks(vm, GMEM_CAP_INPLACE,
 		      "The kernel cannot convert in place: it has no KVM_GMEM_CONVERT_PRIVATE.");
-	else if (!(vm->caps & GMEM_CAP_RANGES))
+	else if (!ranges)
 		lacks(vm, GMEM_CAP_INPLACE,
 		      "The kernel converts in place, but does not tell what is private.");
 	else
 		has(vm, GMEM_CAP_INPLACE);
-	if (mbind_works(vm, fd))
+	if (policy)
 		has(vm, GMEM_CAP_POLICY);
 	else
 		lacks(vm, GMEM_CAP_POLICY,
 		      "mbind() has no effect on a guest_memfd: the kernel has no NUMA policy for "
 		      "it.");
-	if (!vm->sys->fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 0, vm->page))
+	if (zero)
 		has(vm, GMEM_CAP_ZERO);
 	else
 		lacks(vm, GMEM_CAP_ZERO,
 		      "The kernel cannot zero a guest_memfd in place (FALLOC_FL_ZERO_RANGE).");
+	return 0;
 }
 
 /* Without a mapping there is none of this. */
@@ -161,6 +191,7 @@ static int probe_dual(struct gmem_vm *vm, struct gmem_error *error)
 
 static int probe_shared(struct gmem_vm *vm, struct gmem_error *error)
 {
+	void *one, *two;
 	int r, fd;
 
 	r = scratch(vm, GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED, &fd, error);
@@ -172,8 +203,19 @@ static int probe_shared(struct gmem_vm *vm, struct gmem_error *error)
 		return 0;
 	}
 	has(vm, GMEM_CAP_SHARED);
-	probe_mapped(vm, fd);
+	r = vm->sys->mmap(fd, 0, vm->page, PROT_READ, &one);
+	if (r >= 0) {
+		r = vm->sys->mmap(fd, 0, vm->page, PROT_READ, &two);
+		if (r >= 0) {
+			r = probe_mapped(vm, fd, one, two);
+			vm->sys->munmap(two, vm->page);
+		}
+		vm->sys->munmap(one, vm->page);
+	}
 	vm->sys->close(fd);
+	if (r < 0)
+		return gmem_fail(error, GMEM_STEP_PROBE, r, GMEM_NOWHERE, GMEM_NOWHERE,
+				 "Cannot find out what a guest_memfd can do (errno %d).", -r);
 	return 0;
 }
 
@@ -186,6 +228,10 @@ int gmem_probe(struct gmem_vm *vm, struct gmem_error *error)
 	if (r < 0)
 		return gmem_fail(error, GMEM_STEP_PROBE, r, GMEM_NOWHERE, GMEM_NOWHERE,
 				 "Descriptor %d is not that of a VM (errno %d).", vm->fd, -r);
+	/* /dev/kvm knows extensions too; but only it has a version. */
+	if (vm->sys->ioctl(vm->fd, KVM_GET_API_VERSION, NULL) >= 0)
+		return gmem_fail(error, GMEM_STEP_PROBE, -ENOTTY, GMEM_NOWHERE, GMEM_NOWHERE,
+				 "Descriptor %d is /dev/kvm, not that of a VM.", vm->fd);
 	if (!r) {
 		static const char old[] =
 			"The kernel is too old: it has no KVM_SET_USER_MEMORY_REGION2 (Linux 6.8).";

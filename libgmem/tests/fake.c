@@ -516,8 +516,8 @@ static int set_region(int fd, const struct kvm_userspace_memory_region2 *args)
 		slot->used = false;
 		return 0;
 	}
-	if (!whole_pages(args->guest_phys_addr, args->memory_size) ||
-	    args->userspace_addr % PAGE || args->flags != KVM_MEM_GUEST_MEMFD || slot)
+	if (!whole_pages(args->guest_phys_addr, args->memory_size) || args->userspace_addr % PAGE ||
+	    args->flags != KVM_MEM_GUEST_MEMFD || slot)
 		return -EINVAL;
 	memory = get((int)args->guest_memfd);
 	if (!memory)
@@ -625,9 +625,8 @@ static int get_ranges(struct object *file, struct kvm_gmem_get_ranges *args)
 
 			if (page->private != first->private)
 				break;
-			if (by_node &&
-			    (page->populated != first->populated ||
-			     (page->populated && page->node != first->node)))
+			if (by_node && (page->populated != first->populated ||
+					(page->populated && page->node != first->node)))
 				break;
 			r.size += PAGE;
 			if (!page->populated)
@@ -824,8 +823,8 @@ static int fake_mmap(int fd, uint64_t offset, size_t bytes, int prot, void **add
 	file = get(fd);
 	if (!r_ && !file)
 		r_ = -EBADF;
-	if (!r_ && (file->kind == VM || (file->kind == GUEST_MEMFD &&
-					 !(file->flags & GUEST_MEMFD_FLAG_MMAP))))
+	if (!r_ && (file->kind == VM ||
+		    (file->kind == GUEST_MEMFD && !(file->flags & GUEST_MEMFD_FLAG_MMAP))))
 		r_ = -ENODEV;
 	if (r_)
 		LEAVE(r_);
@@ -834,8 +833,8 @@ static int fake_mmap(int fd, uint64_t offset, size_t bytes, int prot, void **add
 		LEAVE(-errno);
 	for (int i = 0; i < MAX_MAPS; i++) {
 		if (!maps[i].address) {
-			maps[i] = (struct map){.address = at, .bytes = bytes, .fd = fd,
-					       .offset = offset};
+			maps[i] = (struct map){
+				.address = at, .bytes = bytes, .fd = fd, .offset = offset};
 			*address = at;
 			LEAVE(0);
 		}
@@ -899,7 +898,8 @@ static int fake_mbind(void *address, size_t bytes, int mode, const unsigned long
 	map->policy_set = mode != MPOL_DEFAULT;
 	map->policy = mode;
 	if (can.policy || get(map->fd)->kind == MEMFD) {
-		uint64_t first = (map->offset + (uint64_t)((char *)address - (char *)map->address)) / PAGE;
+		uint64_t first =
+			(map->offset + (uint64_t)((char *)address - (char *)map->address)) / PAGE;
 
 		for (uint64_t p = first; p < first + bytes / PAGE; p++) {
 			get(map->fd)->pages[p].policy = mode;
@@ -929,7 +929,8 @@ static int fake_get_mempolicy(int *mode, unsigned long *nodes, unsigned long max
 
 		if (!map)
 			LEAVE(-EFAULT);
-		page = page_at(map->fd, map->offset + (uint64_t)((char *)address - (char *)map->address));
+		page = page_at(map->fd,
+			       map->offset + (uint64_t)((char *)address - (char *)map->address));
 		policy = can.policy ? page->policy : map->policy;
 		mask = can.policy ? page->nodes : 0;
 	}

@@ -23,7 +23,7 @@ struct fake_can {
 	bool attributes;    /* this VM has private memory by attributes */
 	bool map_gpa_range; /* the hypercall can become an exit */
 	bool memory_fault;
-	bool numa;	    /* CONFIG_NUMA */
+	bool numa; /* CONFIG_NUMA */
 };
 
 extern const struct gmem_sys fake_sys;

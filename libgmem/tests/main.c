@@ -14,14 +14,10 @@ static const struct {
 	Suite *(*make)(void);
 	bool fake, real;
 } suites[] = {
-	{"unit", suite_unit, true, false},
-	{"behaviour", suite_behaviour, true, true},
-	{"bad-input", suite_bad_input, true, true},
-	{"exits", suite_exits, true, true},
-	{"failures", suite_failures, true, false},
-	{"model", suite_model, true, true},
-	{"threads", suite_threads, true, true},
-	{"guest", suite_guest, false, true},
+	{"unit", suite_unit, true, false},	    {"behaviour", suite_behaviour, true, true},
+	{"bad-input", suite_bad_input, true, true}, {"exits", suite_exits, true, true},
+	{"failures", suite_failures, true, false},  {"model", suite_model, true, true},
+	{"threads", suite_threads, true, true},	    {"guest", suite_guest, false, true},
 };
 
 #define NR_SUITES (sizeof(suites) / sizeof(suites[0]))

@@ -102,6 +102,7 @@ struct guestmem_range {
 /* inode.c */
 struct inode *guestmem_create(const struct guestmem_ops *ops, const char *name,
 			      loff_t size, unsigned int flags);
+struct inode *guestmem_clone(struct inode *golden, const char *name);
 struct file *guestmem_open(struct inode *inode, const char *name,
 			   const struct file_operations *fops,
 			   void *private_data);
@@ -113,13 +114,17 @@ void guestmem_lock_bindings(struct inode *inode);
 void guestmem_unlock_bindings(struct inode *inode);
 
 /* folio.c */
-struct folio *guestmem_get_folio(struct inode *inode, pgoff_t index);
+struct folio *guestmem_get_folio(struct inode *inode, pgoff_t index,
+				 bool write, bool *writable);
+struct folio *guestmem_peek_folio(struct inode *inode, pgoff_t index,
+				  bool write);
 void guestmem_init_folio(struct folio *folio);
 long guestmem_fallocate(struct inode *inode, int mode, loff_t offset,
 			loff_t len);
 
 /* share.c */
 bool guestmem_convertible(const struct inode *inode);
+bool guestmem_frozen(const struct inode *inode);
 enum guestmem_state guestmem_state(struct inode *inode, pgoff_t index);
 enum guestmem_state guestmem_run(struct inode *inode, pgoff_t index,
 				 pgoff_t *end);
@@ -129,6 +134,7 @@ bool guestmem_next_run(struct inode *inode, pgoff_t *start, pgoff_t *end,
 /* convert.c */
 int guestmem_convert(struct inode *inode, pgoff_t start, pgoff_t end,
 		     enum guestmem_state to, bool zero, pgoff_t *error_index);
+int guestmem_freeze(struct inode *inode, pgoff_t *error_index);
 
 /* map.c */
 int guestmem_mmap(struct inode *inode, struct vm_area_struct *vma);

@@ -24,21 +24,21 @@ static void gmem_unmap_shared(struct inode *inode, pgoff_t start, pgoff_t end)
 }
 
 /*
- * Check that nobody but the page cache holds what is shared of [@start, @end):
- * no pin, no page table, no system call in flight.
+ * Check that nobody but the page cache holds what is in @states of [@start,
+ * @end): no pin, no page table, no system call in flight.
  *
  * Folios that are just allocated sit in a per-CPU batch on their way to the
  * LRU, which holds a reference.  Flush the batches, but only when a folio looks
  * busy, of this CPU first, and of all CPUs once a call.
  */
-static int gmem_check_shared(struct inode *inode, pgoff_t start, pgoff_t end,
-			     pgoff_t *busy)
+static int gmem_check_idle(struct inode *inode, pgoff_t start, pgoff_t end,
+			   enum guestmem_state states, pgoff_t *busy)
 {
 	int drained = 0;
 	pgoff_t s, e;
 	int r;
 
-	for (s = start; guestmem_next_run(inode, &s, &e, end, GUESTMEM_SHARED); s = e) {
+	for (s = start; guestmem_next_run(inode, &s, &e, end, states); s = e) {
 		*busy = s;
 		while ((r = gmem_check_folios(inode, busy, e, true))) {
 			if (r != -EAGAIN || drained == 2)
@@ -111,7 +111,8 @@ static void gmem_zero_runs(struct inode *inode, pgoff_t start, pgoff_t end,
  * @start: index of the first page
  * @end: index behind the last page; within the file, above @start
  * @to: GUESTMEM_SHARED or GUESTMEM_PRIVATE
- * @zero: zero what changes its state, before it does; to GUESTMEM_SHARED only
+ * @zero: zero what changes its state, before it does; to GUESTMEM_SHARED only,
+ *	  and not in a clone, where a hole does it
  * @error_index: where to return, on failure, the first page that is in the way,
  *		 or @start where the failure is not about one page
  *
@@ -124,7 +125,8 @@ static void gmem_zero_runs(struct inode *inode, pgoff_t start, pgoff_t end,
  * Context: may sleep; takes the mapping's invalidate_lock exclusively.
  * Return: 0; -EAGAIN if a page that would become private is in use by somebody
  * but the guest; -EHWPOISON if such a page, or one to be zeroed, is broken;
- * -ENOMEM; -EINTR if a fatal signal came while waiting for the lock.
+ * -EPERM if the memory is frozen; -EOPNOTSUPP for @zero in a clone; -ENOMEM;
+ * -EINTR if a fatal signal came while waiting for the lock.
  */
 int guestmem_convert(struct inode *inode, pgoff_t start, pgoff_t end,
 		     enum guestmem_state to, bool zero, pgoff_t *error_index)
@@ -137,11 +139,18 @@ int guestmem_convert(struct inode *inode, pgoff_t start, pgoff_t end,
 
 	*error_index = start;
 
+	/*
+	 * What shows through would have to be hidden for each run, and one of
+	 * them could fail halfway.
+	 */
+	if (zero && gi->golden)
+		return -EOPNOTSUPP;
+
 	if (down_write_killable(&inode->i_mapping->invalidate_lock))
 		return -EINTR;
 
-	r = 0;
-	if (!gmem_share_trim(gi, &start, &end, to))
+	r = gi->frozen ? -EPERM : 0;
+	if (r || !gmem_share_trim(gi, &start, &end, to))
 		goto unlock;
 
 	r = gmem_share_prepare(gi, &mas, start, end, to);
@@ -150,7 +159,7 @@ int guestmem_convert(struct inode *inode, pgoff_t start, pgoff_t end,
 
 	if (to == GUESTMEM_PRIVATE) {
 		gmem_unmap_shared(inode, start, end);
-		r = gmem_check_shared(inode, start, end, &bad);
+		r = gmem_check_idle(inode, start, end, GUESTMEM_SHARED, &bad);
 	} else if (zero) {
 		r = gmem_check_poison(inode, start, end, from, &bad);
 	}
@@ -173,3 +182,62 @@ unlock:
 	return r;
 }
 EXPORT_SYMBOL_GPL(guestmem_convert);
+
+/**
+ * guestmem_freeze - let nothing change the memory any more
+ * @inode: convertible memory, but no clone
+ * @error_index: where to return, on failure, the first page that is in the way,
+ *		 or 0 where the failure is not about one page
+ *
+ * There is no way back.  From now on neither host nor guest can write to it,
+ * and it can be neither converted nor punched nor zeroed; it can be cloned.
+ * Mappings of the guests go, and come back read-only; those of the host are of
+ * no use any more, and new ones are read-only.  To freeze what is frozen
+ * succeeds.
+ *
+ * Context: may sleep; takes the mapping's invalidate_lock exclusively.
+ * Return: 0; -EAGAIN if a page is in use by somebody but the guest, who might
+ * write to it; -EHWPOISON if one is broken; -EOPNOTSUPP for a clone; -EINTR if
+ * a fatal signal came while waiting for the lock.
+ */
+int guestmem_freeze(struct inode *inode, pgoff_t *error_index)
+{
+	struct gmem_inode *gi = GMEM_I(inode);
+	pgoff_t end = gmem_nr_pages(inode);
+	pgoff_t bad = 0;
+	int r = 0;
+
+	*error_index = 0;
+
+	if (gi->golden)
+		return -EOPNOTSUPP;
+
+	if (down_write_killable(&inode->i_mapping->invalidate_lock))
+		return -EINTR;
+
+	if (gi->frozen)
+		goto unlock;
+
+	unmap_mapping_pages(inode->i_mapping, 0, end, true);
+
+	/*
+	 * Pairs with guestmem_peek_folio(): who has got a folio without the
+	 * lock either is found here, or finds that the memory is frozen.
+	 */
+	WRITE_ONCE(gi->frozen, true);
+	smp_mb();
+
+	r = gmem_check_idle(inode, 0, end, GUESTMEM_ANY, &bad);
+	if (r) {
+		*error_index = bad;
+		WRITE_ONCE(gi->frozen, false);
+		goto unlock;
+	}
+
+	gmem_invalidate_begin(gi, 0, end, GUESTMEM_ANY);
+	gmem_invalidate_end(gi, 0, end);
+unlock:
+	filemap_invalidate_unlock(inode->i_mapping);
+	return r;
+}
+EXPORT_SYMBOL_GPL(guestmem_freeze);

@@ -19,45 +19,156 @@
 
 #include "internal.h"
 
+/*
+ * Put @folio, a copy of what shows through, in place of that.  The guests that
+ * run in @gi may have mapped the page below: such mappings go before there is a
+ * new page to write to, and none can come up until it is there.
+ */
+static int gmem_add_copy(struct gmem_inode *gi, struct folio *folio,
+			 pgoff_t index)
+{
+	struct address_space *mapping = gi->vfs_inode.i_mapping;
+	int err;
+
+	gmem_invalidate_begin(gi, index, index + 1, GUESTMEM_ANY);
+	err = filemap_add_folio(mapping, folio, index,
+				mapping_gfp_mask(mapping));
+	gmem_invalidate_end(gi, index, index + 1);
+
+	return err;
+}
+
+/*
+ * A new folio for @index in the page cache, locked: a copy of what shows
+ * through, or not initialised where nothing does.
+ */
+static struct folio *gmem_new_folio(struct inode *inode, pgoff_t index)
+{
+	struct address_space *mapping = inode->i_mapping;
+	struct gmem_inode *gi = GMEM_I(inode);
+	struct folio *folio, *golden;
+	int err;
+
+	folio = gmem_alloc_folio(gi, index);
+	if (!folio)
+		return ERR_PTR(-ENOMEM);
+
+	golden = gmem_golden_folio(gi, index);
+	if (golden) {
+		err = -EHWPOISON;
+		if (!folio_test_hwpoison(golden))
+			err = folio_mc_copy(folio, golden);
+		folio_put(golden);
+		if (!err) {
+			folio_mark_uptodate(folio);
+			err = gmem_add_copy(gi, folio, index);
+		}
+	} else {
+		err = filemap_add_folio(mapping, folio, index,
+					mapping_gfp_mask(mapping));
+	}
+
+	if (err) {
+		folio_put(folio);
+		return ERR_PTR(err);
+	}
+
+	return folio;
+}
+
+/* The memory's own folio of a page, as guestmem_get_folio(). */
+struct folio *gmem_get_folio(struct inode *inode, pgoff_t index)
+{
+	struct folio *folio;
+
+	lockdep_assert_held(&inode->i_mapping->invalidate_lock);
+
+	do {
+		folio = filemap_lock_folio(inode->i_mapping, index);
+		if (IS_ERR(folio))
+			folio = gmem_new_folio(inode, index);
+	} while (folio == ERR_PTR(-EEXIST));
+
+	return folio;
+}
+
 /**
  * guestmem_get_folio - get the folio of a page, allocated if there is none
  * @inode: the memory
  * @index: index of the page, below the size of the file
+ * @write: the folio is to be written to
+ * @writable: where to return, unless @write, whether it may be written to too
  *
  * The contents may not be initialised yet, see guestmem_init_folio(), and the
- * folio may be poisoned.
+ * folio may be poisoned.  For reading, a clone gives out the golden folio where
+ * that shows through; the first time that one is asked for to write to, it
+ * becomes a copy, and guest mappings of the old one have been removed by then.
  *
  * Context: may sleep.  The caller holds the mapping's invalidate_lock.
- * Return: the folio, locked and with a reference, or an ERR_PTR().
+ * Return: the folio, locked and with a reference, or an ERR_PTR(), among them
+ * -EPERM for writing to frozen memory.
  */
-struct folio *guestmem_get_folio(struct inode *inode, pgoff_t index)
+struct folio *guestmem_get_folio(struct inode *inode, pgoff_t index,
+				 bool write, bool *writable)
 {
-	struct address_space *mapping = inode->i_mapping;
+	struct gmem_inode *gi = GMEM_I(inode);
 	struct folio *folio;
-	int err;
 
-	lockdep_assert_held(&mapping->invalidate_lock);
+	if (write)
+		return gi->frozen ? ERR_PTR(-EPERM) : gmem_get_folio(inode, index);
 
-	for (;;) {
-		folio = filemap_lock_folio(mapping, index);
-		if (!IS_ERR(folio))
-			return folio;
+	*writable = !gi->frozen;
+	if (!gi->golden)
+		return gmem_get_folio(inode, index);
 
-		folio = gmem_alloc_folio(GMEM_I(inode), index);
-		if (!folio)
-			return ERR_PTR(-ENOMEM);
+	folio = filemap_lock_folio(inode->i_mapping, index);
+	if (!IS_ERR(folio))
+		return folio;
 
-		err = filemap_add_folio(mapping, folio, index,
-					mapping_gfp_mask(mapping));
-		if (!err)
-			return folio;
+	folio = gmem_golden_folio(gi, index);
+	if (!folio)
+		return gmem_get_folio(inode, index);
 
-		folio_put(folio);
-		if (err != -EEXIST)
-			return ERR_PTR(err);
-	}
+	*writable = false;
+	folio_lock(folio);
+	return folio;
 }
 EXPORT_SYMBOL_GPL(guestmem_get_folio);
+
+/**
+ * guestmem_peek_folio - get the folio of a page if there is one to use
+ * @inode: the memory
+ * @index: index of the page
+ * @write: the folio is to be written to
+ *
+ * Without a lock, so that the page may be punched out, frozen or replaced by a
+ * copy at any time.  What is in it is safe as long as the reference is held,
+ * since nothing is frozen meanwhile.
+ *
+ * Context: any; the caller holds rcu_read_lock().
+ * Return: the folio, initialised, with a reference, not locked; or NULL.
+ */
+struct folio *guestmem_peek_folio(struct inode *inode, pgoff_t index,
+				  bool write)
+{
+	struct folio *folio;
+
+	folio = filemap_get_folio(inode->i_mapping, index);
+	if (IS_ERR(folio))
+		folio = write ? NULL : gmem_golden_folio(GMEM_I(inode), index);
+	if (!folio)
+		return NULL;
+
+	/* Getting the reference was a full barrier; see guestmem_freeze(). */
+	if (!folio_test_uptodate(folio) || folio_test_hwpoison(folio) ||
+	    (write && guestmem_frozen(inode))) {
+		folio_put(folio);
+		return NULL;
+	}
+
+	return folio;
+}
+EXPORT_SYMBOL_GPL(guestmem_peek_folio);
 
 /* The contents only; there is nothing to write back, hence nothing is dirty. */
 static void gmem_zero_folio(struct folio *folio)
@@ -167,12 +278,22 @@ static long gmem_punch_hole(struct inode *inode, loff_t offset, loff_t len)
 	pgoff_t start = offset >> PAGE_SHIFT;
 	pgoff_t end = min_t(pgoff_t, (offset + len) >> PAGE_SHIFT,
 			    gmem_nr_pages(inode));
+	int r;
 
 	if (start >= end)
 		return 0;
 
 	filemap_invalidate_lock(mapping);
+	if (gi->frozen) {
+		r = -EPERM;
+		goto unlock;
+	}
+
 	gmem_invalidate_begin(gi, start, end, GUESTMEM_ANY);
+
+	r = gmem_hide_golden(gi, start, end);
+	if (r)
+		goto end;
 
 	/*
 	 * With even_cows, so that the PTEs that memory failure left go too:
@@ -181,20 +302,35 @@ static long gmem_punch_hole(struct inode *inode, loff_t offset, loff_t len)
 	unmap_mapping_pages(mapping, start, end - start, true);
 	truncate_inode_pages_range(mapping, (loff_t)start << PAGE_SHIFT,
 				   ((loff_t)end << PAGE_SHIFT) - 1);
-
+end:
 	gmem_invalidate_end(gi, start, end);
+unlock:
 	filemap_invalidate_unlock(mapping);
 
-	return 0;
+	return r;
+}
+
+/* Zero what shows through, which takes it away from the guests. */
+static int gmem_zero_clone(struct gmem_inode *gi, pgoff_t start, pgoff_t end)
+{
+	int r;
+
+	gmem_invalidate_begin(gi, start, end, GUESTMEM_ANY);
+	r = gmem_hide_golden(gi, start, end);
+	gmem_invalidate_end(gi, start, end);
+
+	return r;
 }
 
 /*
  * Zero in place: nothing is freed, nothing allocated, and guests keep their
- * mappings.  A guest that runs meanwhile sees each byte old or zero.
+ * mappings, but for those of golden memory.  A guest that runs meanwhile sees
+ * each byte old or zero.
  */
 static long gmem_zero_range(struct inode *inode, loff_t offset, loff_t len)
 {
 	struct address_space *mapping = inode->i_mapping;
+	struct gmem_inode *gi = GMEM_I(inode);
 	pgoff_t start = offset >> PAGE_SHIFT;
 	pgoff_t end = (offset + len) >> PAGE_SHIFT;
 	pgoff_t bad = start;
@@ -204,7 +340,9 @@ static long gmem_zero_range(struct inode *inode, loff_t offset, loff_t len)
 		return -EINVAL;
 
 	filemap_invalidate_lock(mapping);
-	r = gmem_check_folios(inode, &bad, end, false);
+	r = gi->frozen ? -EPERM : gmem_check_folios(inode, &bad, end, false);
+	if (!r && gi->golden)
+		r = gmem_zero_clone(gi, start, end);
 	if (!r)
 		gmem_zero_folios(inode, start, end);
 	filemap_invalidate_unlock(mapping);
@@ -225,7 +363,10 @@ static long gmem_allocate(struct inode *inode, loff_t offset, loff_t len)
 
 	filemap_invalidate_lock_shared(mapping);
 
-	while (index < end) {
+	if (GMEM_I(inode)->frozen)
+		r = -EPERM;
+
+	while (!r && index < end) {
 		struct folio *folio;
 
 		if (signal_pending(current)) {
@@ -233,7 +374,7 @@ static long gmem_allocate(struct inode *inode, loff_t offset, loff_t len)
 			break;
 		}
 
-		folio = guestmem_get_folio(inode, index);
+		folio = gmem_get_folio(inode, index);
 		if (IS_ERR(folio)) {
 			r = PTR_ERR(folio);
 			break;
@@ -271,7 +412,8 @@ static long gmem_allocate(struct inode *inode, loff_t offset, loff_t len)
  * Context: may sleep; takes the mapping's invalidate_lock.
  * Return: 0; -EOPNOTSUPP for another mode; -EINVAL if misaligned or, but for
  * holes, beyond the end; -ENOMEM or -EINTR with part of the range allocated;
- * -EHWPOISON if memory that is to be zeroed is broken, with nothing changed.
+ * -EHWPOISON if memory that is to be zeroed is broken, or -EPERM if it is frozen,
+ * with nothing changed.
  */
 long guestmem_fallocate(struct inode *inode, int mode, loff_t offset,
 			loff_t len)
@@ -316,6 +458,7 @@ static int gmem_error_folio(struct address_space *mapping, struct folio *folio)
 	down_read(&gi->views_lock);
 	gmem_invalidate_begin(gi, start, end, GUESTMEM_ANY);
 	gmem_invalidate_end(gi, start, end);
+	gmem_invalidate_clones(gi, start, end);
 	up_read(&gi->views_lock);
 
 	return MF_DELAYED;

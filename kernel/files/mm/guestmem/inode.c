@@ -34,6 +34,7 @@ static struct inode *gmem_alloc_inode(struct super_block *sb)
 	gi->flags = 0;
 	mpol_shared_policy_init(&gi->policy, NULL);
 	gmem_share_init(gi);
+	gmem_golden_init(gi);
 	INIT_LIST_HEAD(&gi->views);
 	init_rwsem(&gi->views_lock);
 
@@ -54,6 +55,7 @@ static void gmem_evict_inode(struct inode *inode)
 	clear_inode(inode);
 
 	gmem_share_destroy(gi);
+	gmem_golden_destroy(gi);
 	mpol_free_shared_policy(&gi->policy);
 
 	/*
@@ -113,31 +115,14 @@ static const struct inode_operations gmem_iops = {
 	.setattr	= gmem_setattr,
 };
 
-/**
- * guestmem_create - make memory
- * @ops: the hypervisor; its module is pinned for as long as the inode lives
- * @name: for security modules: the class of anonymous inode
- * @size: in bytes, fixed; a multiple of the page size, more than 0
- * @flags: GUESTMEM_* flags
- *
- * Nothing is allocated yet but the inode.
- *
- * Context: may sleep.
- * Return: the inode, with a reference that guestmem_open() takes over or iput()
- * drops, or an ERR_PTR().
- */
-struct inode *guestmem_create(const struct guestmem_ops *ops, const char *name,
-			      loff_t size, unsigned int flags)
+/* An inode without a map of what is private. */
+static struct inode *gmem_make_inode(const struct guestmem_ops *ops,
+				     const char *name, loff_t size,
+				     unsigned int flags)
 {
 	struct gmem_inode *gi;
 	struct inode *inode;
-	int err;
 
-	if (!gmem_mnt)
-		return ERR_PTR(-ENODEV);
-	if (size <= 0 || !PAGE_ALIGNED(size) ||
-	    (flags & ~(GUESTMEM_CONVERTIBLE | GUESTMEM_INIT_SHARED)))
-		return ERR_PTR(-EINVAL);
 	if (!try_module_get(ops->owner))
 		return ERR_PTR(-ENOENT);
 
@@ -160,7 +145,39 @@ struct inode *guestmem_create(const struct guestmem_ops *ops, const char *name,
 	/* Also makes it unevictable. */
 	mapping_set_inaccessible(inode->i_mapping);
 
-	err = gmem_share_fill(gi, gmem_nr_pages(inode));
+	return inode;
+}
+
+/**
+ * guestmem_create - make memory
+ * @ops: the hypervisor; its module is pinned for as long as the inode lives
+ * @name: for security modules: the class of anonymous inode
+ * @size: in bytes, fixed; a multiple of the page size, more than 0
+ * @flags: GUESTMEM_* flags
+ *
+ * Nothing is allocated yet but the inode.
+ *
+ * Context: may sleep.
+ * Return: the inode, with a reference that guestmem_open() takes over or iput()
+ * drops, or an ERR_PTR().
+ */
+struct inode *guestmem_create(const struct guestmem_ops *ops, const char *name,
+			      loff_t size, unsigned int flags)
+{
+	struct inode *inode;
+	int err;
+
+	if (!gmem_mnt)
+		return ERR_PTR(-ENODEV);
+	if (size <= 0 || !PAGE_ALIGNED(size) ||
+	    (flags & ~(GUESTMEM_CONVERTIBLE | GUESTMEM_INIT_SHARED)))
+		return ERR_PTR(-EINVAL);
+
+	inode = gmem_make_inode(ops, name, size, flags);
+	if (IS_ERR(inode))
+		return inode;
+
+	err = gmem_share_fill(GMEM_I(inode), gmem_nr_pages(inode));
 	if (err) {
 		iput(inode);
 		return ERR_PTR(err);
@@ -169,6 +186,43 @@ struct inode *guestmem_create(const struct guestmem_ops *ops, const char *name,
 	return inode;
 }
 EXPORT_SYMBOL_GPL(guestmem_create);
+
+/**
+ * guestmem_clone - make memory that reads like other memory
+ * @golden: memory that is frozen
+ * @name: for security modules: the class of anonymous inode
+ *
+ * What is written to either of several clones is copied first, a page at a
+ * time.  The clone starts with the same pages private and shared, and with no
+ * NUMA policy; it holds a reference on @golden.
+ *
+ * Context: may sleep; takes @golden's invalidate_lock shared.
+ * Return: the inode, as guestmem_create(), or an ERR_PTR(), among them -EINVAL
+ * if @golden is not frozen.
+ */
+struct inode *guestmem_clone(struct inode *golden, const char *name)
+{
+	struct gmem_inode *below = GMEM_I(golden);
+	struct inode *inode;
+	int err;
+
+	inode = gmem_make_inode(below->ops, name, i_size_read(golden),
+				below->flags);
+	if (IS_ERR(inode))
+		return inode;
+
+	err = gmem_share_copy(GMEM_I(inode), golden);
+	if (err) {
+		iput(inode);
+		return ERR_PTR(err);
+	}
+
+	ihold(golden);
+	gmem_golden_attach(GMEM_I(inode), golden);
+
+	return inode;
+}
+EXPORT_SYMBOL_GPL(guestmem_clone);
 
 /**
  * guestmem_open - make a file on memory

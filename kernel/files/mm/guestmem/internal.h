@@ -17,6 +17,12 @@
  * @flags: GUESTMEM_CONVERTIBLE, GUESTMEM_INIT_SHARED
  * @policy: where folios are allocated
  * @share: the state of each page, one entry a run (see share.c)
+ * @frozen: nothing may change what the memory holds any more; set once, with
+ *	invalidate_lock held exclusively
+ * @golden: of a clone: the frozen memory that shows through (see golden.c)
+ * @hidden: of a clone: where it does not show through
+ * @clones: of golden memory: its clones, under @views_lock
+ * @clone_entry: of a clone: the entry in that list
  * @views: the VMs that see this memory
  * @views_lock: writers of @views and of the bindings behind a view hold both
  *	this and invalidate_lock exclusively, readers hold either of them: memory
@@ -29,6 +35,11 @@ struct gmem_inode {
 	unsigned int flags;
 	struct shared_policy policy;
 	struct maple_tree share;
+	bool frozen;
+	struct inode *golden;
+	struct maple_tree hidden;
+	struct list_head clones;
+	struct list_head clone_entry;
 	struct list_head views;
 	struct rw_semaphore views_lock;
 };
@@ -48,7 +59,16 @@ void gmem_invalidate_begin(struct gmem_inode *gi, pgoff_t start, pgoff_t end,
 			   enum guestmem_state states);
 void gmem_invalidate_end(struct gmem_inode *gi, pgoff_t start, pgoff_t end);
 
+/* golden.c */
+void gmem_golden_init(struct gmem_inode *gi);
+void gmem_golden_attach(struct gmem_inode *gi, struct inode *golden);
+void gmem_golden_destroy(struct gmem_inode *gi);
+struct folio *gmem_golden_folio(struct gmem_inode *gi, pgoff_t index);
+int gmem_hide_golden(struct gmem_inode *gi, pgoff_t start, pgoff_t end);
+void gmem_invalidate_clones(struct gmem_inode *gi, pgoff_t start, pgoff_t end);
+
 /* folio.c */
+struct folio *gmem_get_folio(struct inode *inode, pgoff_t index);
 extern const struct address_space_operations gmem_aops;
 int gmem_check_folios(struct inode *inode, pgoff_t *index, pgoff_t end,
 		      bool idle);
@@ -65,6 +85,7 @@ struct folio *gmem_alloc_folio(struct gmem_inode *gi, pgoff_t index);
 /* share.c */
 void gmem_share_init(struct gmem_inode *gi);
 int gmem_share_fill(struct gmem_inode *gi, pgoff_t nr_pages);
+int gmem_share_copy(struct gmem_inode *gi, struct inode *from);
 void gmem_share_destroy(struct gmem_inode *gi);
 bool gmem_share_trim(struct gmem_inode *gi, pgoff_t *start, pgoff_t *end,
 		     enum guestmem_state to);

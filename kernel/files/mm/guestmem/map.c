@@ -40,6 +40,19 @@ static void gmem_map_around(struct vm_fault *vmf, struct inode *inode)
 	filemap_map_pages(vmf, start, end - 1);
 }
 
+/* Nothing writes to frozen memory. */
+static vm_fault_t gmem_page_mkwrite(struct vm_fault *vmf)
+{
+	return VM_FAULT_SIGBUS;
+}
+
+/* Is it a read, in a mapping of which no PTE is ever writable? */
+static bool gmem_may_read_frozen(const struct vm_fault *vmf)
+{
+	return vmf->vma->vm_ops->page_mkwrite == gmem_page_mkwrite &&
+	       !(vmf->flags & FAULT_FLAG_WRITE);
+}
+
 /*
  * Looking at the state, getting the folio and installing the PTE are one step
  * under the invalidate_lock.  A conversion comes before all of it, or after,
@@ -55,12 +68,14 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 	filemap_invalidate_lock_shared(inode->i_mapping);
 
 	if (vmf->pgoff >= gmem_nr_pages(inode) ||
-	    guestmem_state(inode, vmf->pgoff) != GUESTMEM_SHARED) {
+	    guestmem_state(inode, vmf->pgoff) != GUESTMEM_SHARED ||
+	    (GMEM_I(inode)->frozen && !gmem_may_read_frozen(vmf))) {
 		ret = VM_FAULT_SIGBUS;
 		goto unlock;
 	}
 
-	folio = guestmem_get_folio(inode, vmf->pgoff);
+	/* A folio of its own, also for reading: see golden.c. */
+	folio = gmem_get_folio(inode, vmf->pgoff);
 	if (IS_ERR(folio)) {
 		ret = vmf_error(PTR_ERR(folio));
 		goto unlock;
@@ -91,6 +106,21 @@ unlock:
 	return ret;
 }
 
+/*
+ * Mappings that were made of frozen memory.  That they have ->page_mkwrite()
+ * is what makes their PTEs read-only even in a writable mapping.  It also makes
+ * mm refuse long-term pins, which shared memory that devices write to needs; so
+ * other mappings do not have it, and are of no use once the memory is frozen.
+ */
+static const struct vm_operations_struct gmem_frozen_vm_ops = {
+	.fault		= gmem_fault,
+	.page_mkwrite	= gmem_page_mkwrite,
+#ifdef CONFIG_NUMA
+	.set_policy	= gmem_set_policy,
+	.get_policy	= gmem_get_policy,
+#endif
+};
+
 static const struct vm_operations_struct gmem_vm_ops = {
 	.fault		= gmem_fault,
 #ifdef CONFIG_NUMA
@@ -105,7 +135,8 @@ static const struct vm_operations_struct gmem_vm_ops = {
  * @vma: a mapping of a file on it
  *
  * Private pages can be mapped too, and a policy be set for them; to touch them
- * is what gives SIGBUS.
+ * is what gives SIGBUS.  So does any access through a mapping that was made
+ * before the memory was frozen, and every write after that.
  *
  * Return: 0; -ENODEV if the memory is not convertible; -EINVAL unless the
  * mapping is MAP_SHARED.
@@ -119,7 +150,7 @@ int guestmem_mmap(struct inode *inode, struct vm_area_struct *vma)
 	    (VM_SHARED | VM_MAYSHARE))
 		return -EINVAL;
 
-	vma->vm_ops = &gmem_vm_ops;
+	vma->vm_ops = guestmem_frozen(inode) ? &gmem_frozen_vm_ops : &gmem_vm_ops;
 
 	return 0;
 }

@@ -35,6 +35,20 @@ bool guestmem_convertible(const struct inode *inode)
 }
 EXPORT_SYMBOL_GPL(guestmem_convertible);
 
+/**
+ * guestmem_frozen - tell whether memory can still change
+ * @inode: the memory
+ *
+ * Context: any; who does not hold invalidate_lock has to take a reference on
+ *	    the folio first, which guestmem_freeze() then finds.
+ * Return: true after guestmem_freeze().
+ */
+bool guestmem_frozen(const struct inode *inode)
+{
+	return READ_ONCE(GMEM_I(inode)->frozen);
+}
+EXPORT_SYMBOL_GPL(guestmem_frozen);
+
 static void *gmem_share_entry(enum guestmem_state state)
 {
 	return xa_mk_value(state);
@@ -72,6 +86,28 @@ int gmem_share_fill(struct gmem_inode *gi, pgoff_t nr_pages)
 	err = mas_store_gfp(&mas, gmem_share_entry(gmem_share_initial(gi)),
 			    GFP_KERNEL_ACCOUNT);
 	filemap_invalidate_unlock(mapping);
+
+	return err;
+}
+
+/*
+ * Cover all pages with what @from says, which is of the same size.  -EINVAL if
+ * that is not frozen, which is for good only when seen under the lock.
+ */
+int gmem_share_copy(struct gmem_inode *gi, struct inode *from)
+{
+	struct address_space *mapping = gi->vfs_inode.i_mapping;
+	int err = -EINVAL;
+
+	filemap_invalidate_lock_shared(from->i_mapping);
+	if (GMEM_I(from)->frozen) {
+		/* The second of its class, but nobody else knows it yet. */
+		down_write_nested(&mapping->invalidate_lock, SINGLE_DEPTH_NESTING);
+		err = __mt_dup(&GMEM_I(from)->share, &gi->share,
+			       GFP_KERNEL_ACCOUNT);
+		up_write(&mapping->invalidate_lock);
+	}
+	filemap_invalidate_unlock_shared(from->i_mapping);
 
 	return err;
 }

@@ -33,19 +33,21 @@ static size_t kvm_gmem_folio_offset(const struct kvm_memory_slot *slot, gfn_t gf
  * kvm_gmem_access_begin - get at a page of a slot that is gmem only
  * @slot: the slot
  * @gfn: the page, in @slot
+ * @write: the page is to be written to
  * @access: to be handed to kvm_gmem_access_end(), on success
  *
  * Context: may sleep, and so may the caller until kvm_gmem_access_end(), but
  *	    without touching user memory.  The caller holds kvm->srcu.
  * Return: the kernel address of the page, or an ERR_PTR().
  */
-void *kvm_gmem_access_begin(struct kvm_memory_slot *slot, gfn_t gfn,
+void *kvm_gmem_access_begin(struct kvm_memory_slot *slot, gfn_t gfn, bool write,
 			    struct kvm_gmem_access *access)
 {
 	pgoff_t index = kvm_gmem_get_index(slot, gfn);
 	struct folio *folio;
 	struct inode *inode;
 	struct file *file;
+	bool writable;
 
 	if (slot->flags & KVM_MEMSLOT_INVALID)
 		return ERR_PTR(-EFAULT);
@@ -57,7 +59,7 @@ void *kvm_gmem_access_begin(struct kvm_memory_slot *slot, gfn_t gfn,
 	inode = file_inode(file);
 	filemap_invalidate_lock_shared(inode->i_mapping);
 
-	folio = guestmem_get_folio(inode, index);
+	folio = guestmem_get_folio(inode, index, write, &writable);
 	if (IS_ERR(folio))
 		goto err;
 
@@ -95,14 +97,24 @@ void kvm_gmem_access_end(struct kvm_gmem_access *access)
 	fput(access->file);
 }
 
+/* Is it in vain to write to the slot's memory? */
+bool kvm_gmem_frozen(const struct kvm_memory_slot *slot)
+{
+	struct inode *inode;
+
+	guard(rcu)();
+
+	inode = rcu_dereference(slot->gmem.inode);
+	return inode && guestmem_frozen(inode);
+}
+
 /*
  * The folio of @gfn, if there is one with something in it, without sleeping.
  * A conversion may find the reference, and answer that the page is in use.
  */
 static struct folio *kvm_gmem_get_folio_atomic(const struct kvm_memory_slot *slot,
-					       gfn_t gfn)
+					       gfn_t gfn, bool write)
 {
-	struct folio *folio;
 	struct inode *inode;
 
 	guard(rcu)();
@@ -111,16 +123,7 @@ static struct folio *kvm_gmem_get_folio_atomic(const struct kvm_memory_slot *slo
 	if (!inode || slot->flags & KVM_MEMSLOT_INVALID)
 		return NULL;
 
-	folio = filemap_get_folio(inode->i_mapping, kvm_gmem_get_index(slot, gfn));
-	if (IS_ERR(folio))
-		return NULL;
-
-	if (!folio_test_uptodate(folio) || folio_test_hwpoison(folio)) {
-		folio_put(folio);
-		return NULL;
-	}
-
-	return folio;
+	return guestmem_peek_folio(inode, kvm_gmem_get_index(slot, gfn), write);
 }
 
 int kvm_gmem_read_page(struct kvm_memory_slot *slot, gfn_t gfn, void *data,
@@ -129,7 +132,7 @@ int kvm_gmem_read_page(struct kvm_memory_slot *slot, gfn_t gfn, void *data,
 	struct kvm_gmem_access access;
 	void *kaddr;
 
-	kaddr = kvm_gmem_access_begin(slot, gfn, &access);
+	kaddr = kvm_gmem_access_begin(slot, gfn, false, &access);
 	if (IS_ERR(kaddr))
 		return -EFAULT;
 
@@ -145,7 +148,7 @@ int kvm_gmem_write_page(struct kvm_memory_slot *slot, gfn_t gfn,
 	struct kvm_gmem_access access;
 	void *kaddr;
 
-	kaddr = kvm_gmem_access_begin(slot, gfn, &access);
+	kaddr = kvm_gmem_access_begin(slot, gfn, true, &access);
 	if (IS_ERR(kaddr))
 		return -EFAULT;
 
@@ -158,7 +161,7 @@ int kvm_gmem_write_page(struct kvm_memory_slot *slot, gfn_t gfn,
 int kvm_gmem_read_page_atomic(struct kvm_memory_slot *slot, gfn_t gfn,
 			      void *data, int offset, int len)
 {
-	struct folio *folio = kvm_gmem_get_folio_atomic(slot, gfn);
+	struct folio *folio = kvm_gmem_get_folio_atomic(slot, gfn, false);
 
 	if (!folio)
 		return -EFAULT;
@@ -173,7 +176,7 @@ int kvm_gmem_read_page_atomic(struct kvm_memory_slot *slot, gfn_t gfn,
 int kvm_gmem_write_byte_atomic(struct kvm_memory_slot *slot, gpa_t gpa, u8 data)
 {
 	gfn_t gfn = gpa_to_gfn(gpa);
-	struct folio *folio = kvm_gmem_get_folio_atomic(slot, gfn);
+	struct folio *folio = kvm_gmem_get_folio_atomic(slot, gfn, true);
 
 	if (!folio)
 		return -EFAULT;
@@ -203,7 +206,7 @@ int kvm_gmem_cmpxchg(struct kvm_memory_slot *slot, gpa_t gpa, void *old,
 	bool done = false;
 	void *kaddr;
 
-	kaddr = kvm_gmem_access_begin(slot, gpa_to_gfn(gpa), &access);
+	kaddr = kvm_gmem_access_begin(slot, gpa_to_gfn(gpa), true, &access);
 	if (IS_ERR(kaddr))
 		return -EFAULT;
 
@@ -238,7 +241,7 @@ kvm_pfn_t kvm_gmem_gfn_to_pfn(const struct kvm_memory_slot *slot, gfn_t gfn,
 	int r;
 
 	if (atomic) {
-		folio = kvm_gmem_get_folio_atomic(slot, gfn);
+		folio = kvm_gmem_get_folio_atomic(slot, gfn, true);
 		if (!folio)
 			return KVM_PFN_ERR_FAULT;
 		return page_to_pfn(folio_file_page(folio, kvm_gmem_get_index(slot, gfn)));

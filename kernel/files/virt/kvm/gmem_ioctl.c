@@ -124,6 +124,30 @@ static long kvm_gmem_get_ranges(struct inode *inode,
 	return 0;
 }
 
+static long kvm_gmem_freeze(struct inode *inode,
+			    struct kvm_gmem_freeze __user *uargs)
+{
+	struct kvm_gmem_freeze args;
+	pgoff_t bad;
+	int r;
+
+	if (copy_from_user(&args, uargs, sizeof(args)))
+		return -EFAULT;
+
+	/* As for conversions. */
+	if (put_user(0, &uargs->error_offset))
+		return -EFAULT;
+
+	if (args.flags || memchr_inv(args.reserved, 0, sizeof(args.reserved)))
+		return -EINVAL;
+
+	r = guestmem_freeze(inode, &bad);
+	if (r && put_user((u64)bad << PAGE_SHIFT, &uargs->error_offset))
+		return -EFAULT;
+
+	return r;
+}
+
 long kvm_gmem_ioctl(struct file *file, unsigned int ioctl, unsigned long arg)
 {
 	struct inode *inode = file_inode(file);
@@ -132,6 +156,8 @@ long kvm_gmem_ioctl(struct file *file, unsigned int ioctl, unsigned long arg)
 	BUILD_BUG_ON(sizeof(struct kvm_gmem_convert) != 64);
 	BUILD_BUG_ON(sizeof(struct kvm_gmem_range) != 32);
 	BUILD_BUG_ON(sizeof(struct kvm_gmem_get_ranges) != 64);
+	BUILD_BUG_ON(sizeof(struct kvm_gmem_freeze) != 32);
+	BUILD_BUG_ON(sizeof(struct kvm_link_guest_memfd) != 32);
 
 	switch (ioctl) {
 	case KVM_GMEM_CONVERT_SHARED:
@@ -140,6 +166,8 @@ long kvm_gmem_ioctl(struct file *file, unsigned int ioctl, unsigned long arg)
 		return kvm_gmem_convert(inode, GUESTMEM_PRIVATE, argp);
 	case KVM_GMEM_GET_RANGES:
 		return kvm_gmem_get_ranges(inode, argp);
+	case KVM_GMEM_FREEZE:
+		return kvm_gmem_freeze(inode, argp);
 	default:
 		return -ENOTTY;
 	}
@@ -154,7 +182,8 @@ u32 kvm_gmem_caps(struct kvm *kvm)
 		return 0;
 
 	caps = KVM_GMEM_CAP_CONVERT | KVM_GMEM_CAP_RANGES |
-	       KVM_GMEM_CAP_ZERO_RANGE | KVM_GMEM_CAP_SEEK;
+	       KVM_GMEM_CAP_ZERO_RANGE | KVM_GMEM_CAP_SEEK |
+	       KVM_GMEM_CAP_LINK | KVM_GMEM_CAP_CLONE;
 	if (IS_ENABLED(CONFIG_NUMA))
 		caps |= KVM_GMEM_CAP_MEMPOLICY;
 

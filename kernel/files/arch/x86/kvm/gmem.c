@@ -29,7 +29,7 @@ u8 kvm_gmem_record_steal_time(struct kvm_vcpu *vcpu,
 	void *kaddr;
 	u64 delay;
 
-	kaddr = kvm_gmem_access_begin(slot, gpa_to_gfn(gpa), &access);
+	kaddr = kvm_gmem_access_begin(slot, gpa_to_gfn(gpa), true, &access);
 	if (IS_ERR(kaddr))
 		return 0;
 

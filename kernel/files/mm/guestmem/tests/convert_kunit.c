@@ -329,7 +329,7 @@ static void convert_uninitialised(struct kunit *test)
 
 	for (i = 0; i < 2; i++) {
 		filemap_invalidate_lock_shared(inode->i_mapping);
-		folio = guestmem_get_folio(inode, i);
+		folio = guestmem_get_folio(inode, i, true, NULL);
 		filemap_invalidate_unlock_shared(inode->i_mapping);
 		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, folio);
 		memset(folio_address(folio), 0xa5, PAGE_SIZE);

@@ -24,7 +24,7 @@ static struct folio *folio_get_locked(struct inode *inode, pgoff_t index)
 	struct folio *folio;
 
 	filemap_invalidate_lock_shared(inode->i_mapping);
-	folio = guestmem_get_folio(inode, index);
+	folio = guestmem_get_folio(inode, index, true, NULL);
 	filemap_invalidate_unlock_shared(inode->i_mapping);
 
 	return folio;

@@ -457,7 +457,7 @@ void gmem_kunit_fill(struct kunit *test, struct inode *inode, pgoff_t index,
 	struct folio *folio;
 
 	filemap_invalidate_lock_shared(inode->i_mapping);
-	folio = guestmem_get_folio(inode, index);
+	folio = guestmem_get_folio(inode, index, true, NULL);
 	filemap_invalidate_unlock_shared(inode->i_mapping);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, folio);
 

@@ -82,6 +82,14 @@ int __gmem_convert(int fd, bool to_private, uint64_t offset, uint64_t size,
 void gmem_make_private(int fd, uint64_t offset, uint64_t size);
 void gmem_make_shared(int fd, uint64_t offset, uint64_t size);
 
+/* A view of the same memory for another VM; memory that nothing changes; a copy. */
+int __gmem_link(struct kvm_vm *vm, int fd);
+int gmem_link(struct kvm_vm *vm, int fd);
+int __gmem_freeze(int fd, uint64_t *error_offset);
+void gmem_freeze(int fd);
+int __gmem_clone(struct kvm_vm *vm, int fd);
+int gmem_clone(struct kvm_vm *vm, int fd);
+
 int __gmem_get_ranges(int fd, struct kvm_gmem_get_ranges *arg);
 
 /*

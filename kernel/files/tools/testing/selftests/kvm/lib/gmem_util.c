@@ -87,6 +87,58 @@ void gmem_make_shared(int fd, uint64_t offset, uint64_t size)
 	gmem_convert(fd, false, offset, size);
 }
 
+static int gmem_vm_ioctl(struct kvm_vm *vm, unsigned long request, int fd)
+{
+	struct kvm_link_guest_memfd arg = { .fd = fd };
+	int r = ioctl(vm->fd, request, &arg);
+
+	return r < 0 ? -errno : r;
+}
+
+int __gmem_link(struct kvm_vm *vm, int fd)
+{
+	return gmem_vm_ioctl(vm, KVM_LINK_GUEST_MEMFD, fd);
+}
+
+int gmem_link(struct kvm_vm *vm, int fd)
+{
+	int r = __gmem_link(vm, fd);
+
+	TEST_ASSERT(r >= 0, "KVM_LINK_GUEST_MEMFD: %s", strerror(-r));
+	return r;
+}
+
+int __gmem_clone(struct kvm_vm *vm, int fd)
+{
+	return gmem_vm_ioctl(vm, KVM_CLONE_GUEST_MEMFD, fd);
+}
+
+int gmem_clone(struct kvm_vm *vm, int fd)
+{
+	int r = __gmem_clone(vm, fd);
+
+	TEST_ASSERT(r >= 0, "KVM_CLONE_GUEST_MEMFD: %s", strerror(-r));
+	return r;
+}
+
+int __gmem_freeze(int fd, uint64_t *error_offset)
+{
+	struct kvm_gmem_freeze arg = { .error_offset = -1ULL };
+	int r = ioctl(fd, KVM_GMEM_FREEZE, &arg) ? -errno : 0;
+
+	if (error_offset)
+		*error_offset = arg.error_offset;
+	return r;
+}
+
+void gmem_freeze(int fd)
+{
+	uint64_t error_offset;
+	int r = __gmem_freeze(fd, &error_offset);
+
+	TEST_ASSERT(!r, "KVM_GMEM_FREEZE: %s at %#lx", strerror(-r), error_offset);
+}
+
 int __gmem_get_ranges(int fd, struct kvm_gmem_get_ranges *arg)
 {
 	return ioctl(fd, KVM_GMEM_GET_RANGES, arg) ? -errno : 0;

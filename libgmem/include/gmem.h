@@ -22,7 +22,7 @@
  *   -E2BIG; one shorter than that of version 1.0 is -EINVAL. Unknown flags are
  *   -EINVAL.
  * - Any function may be called from any thread. Callbacks run in the thread that
- *   called the function they are called from, and may ask (gmem_lookup,
+ *   called the function they are called from. Listeners may ask (gmem_lookup,
  *   gmem_next_range, gmem_stats, ...) but not change: that is -EDEADLK.
  * - The descriptor of the VM and the numbers of its slots stay the caller's.
  */
@@ -125,9 +125,9 @@ int gmem_vm_new(int vm_fd, const struct gmem_vm_options *options, struct gmem_vm
 		struct gmem_error *error);
 
 /*
- * NULL is fine. What is bound stays bound until the VM's descriptor is closed. No
- * other function may be running on it, and none but gmem_unref() may follow on its
- * memories.
+ * NULL is fine. What is bound stays bound, for as long as the caller has references to
+ * those memories: with the last one the memory goes. No other function may be running on
+ * it, and none but gmem_unref() may follow on its memories.
  */
 void gmem_vm_free(struct gmem_vm *vm);
 
@@ -207,10 +207,10 @@ int gmem_unmap(void *address, uint64_t bytes);
 /* --- binding */
 
 /*
- * Let slot number slot (the caller's numbering, address space in the upper 16 bits)
- * show bytes of memory from offset at guest physical address gpa. -EEXIST: the slot, the addresses
- * or that part of the memory are bound already; error says which, and where. -EOPNOTSUPP: the
- * memory's mode or the VM's kernel does not have the flag.
+ * Let slot number slot (the caller's numbering, in KVM's first address space: below 65536)
+ * show bytes of memory from offset at guest physical address gpa. -EEXIST: the slot, the
+ * addresses or that part of the memory are bound already; error says which, and where.
+ * What KVM answers otherwise, where it has a slot of another's making there.
  */
 int gmem_bind(struct gmem *memory, uint32_t slot, uint64_t gpa, uint64_t offset, uint64_t bytes,
 	      struct gmem_error *error);
@@ -290,7 +290,11 @@ struct gmem_convert_options {
 #define GMEM_CONVERT_OPTIONS_INIT {sizeof(struct gmem_convert_options), 0, 1, 0, 0}
 /* clang-format on */
 
-/* Zero what becomes shared. In dual mode that is always so. */
+/*
+ * Zero what becomes shared; -EINVAL to private. In dual mode contents are lost anyway, and
+ * this frees what the host wrote to the side that the guest did not see. Where a range of
+ * several slots fails, what is private again may have been zeroed.
+ */
 #define GMEM_CONVERT_ZERO (UINT64_C(1) << 0)
 
 /* Written on success and on failure, unless the arguments are bad. */
@@ -316,7 +320,8 @@ struct gmem_convert_result {
  *
  * -EAGAIN: memory is in use (pinned, or mapped for DMA); -EHWPOISON: a page is
  * poisoned; -EOPNOTSUPP: private, in GMEM_MODE_SHARED; what a listener returned.
- * It allocates nothing.
+ * GMEM_STEP_ROLLBACK in error: a part did not go back, and is in the new state, as the
+ * listeners were told. It allocates nothing.
  */
 int gmem_convert(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uint32_t state,
 		 const struct gmem_convert_options *options, struct gmem_convert_result *result,
@@ -402,7 +407,8 @@ struct gmem_exit {
 
 /*
  * Say what an exit is. run_result is 0, or the negative errno of KVM_RUN: a memory
- * fault comes with -EFAULT or -EHWPOISON.
+ * fault comes with -EFAULT or -EHWPOISON. Faults ask for conversions in GMEM_MODE_DUAL
+ * alone; in the other modes the guest reaches its memory in either state.
  */
 int gmem_exit_decode(struct gmem_vm *vm, const struct kvm_run *run, int run_result,
 		     struct gmem_exit *exit);
@@ -455,8 +461,8 @@ struct gmem_stats {
 	uint64_t resident_shared; /* that the memfd has memory for (dual mode) */
 	uint64_t bound_bytes;
 	uint64_t residue;     /* unused sides that still have to be freed (dual mode) */
-	uint64_t conversions; /* that changed something, through this library */
-	uint64_t refusals;    /* conversions that failed */
+	uint64_t conversions; /* that succeeded, through this library */
+	uint64_t refusals;    /* and that failed, each attempt counted */
 };
 
 /* clang-format off */

@@ -611,6 +611,23 @@ static uint64_t thread_seed(void)
 	       __atomic_add_fetch(&nr, 1, __ATOMIC_RELAXED) * 0x9e3779b9;
 }
 
+/* A guest that has lost its way cannot say more than this. */
+static void fail_exit(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_events events;
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+
+	vcpu_dump(stderr, vcpu, 2);
+	vcpu_regs_get(vcpu, &regs);
+	vcpu_sregs_get(vcpu, &sregs);
+	vcpu_events_get(vcpu, &events);
+	TEST_FAIL("Unexpected exit %s of vCPU %u: rip %#llx rsp %#llx cr2 %#llx cr3 %#llx idt %#llx exception %u (%u)",
+		  exit_reason_str(vcpu->run->exit_reason), vcpu->id, regs.rip,
+		  regs.rsp, sregs.cr2, sregs.cr3, sregs.idt.base,
+		  events.exception.nr, events.exception.injected);
+}
+
 static void *vcpu_thread(void *arg)
 {
 	struct kvm_vcpu *vcpu = arg;
@@ -632,10 +649,7 @@ static void *vcpu_thread(void *arg)
 			REPORT_GUEST_ASSERT(uc);
 			break;
 		default:
-			/* A guest that lost its way says no more than this. */
-			vcpu_dump(stderr, vcpu, 2);
-			TEST_FAIL("Unexpected exit %s of vCPU %u",
-				  exit_reason_str(vcpu->run->exit_reason), vcpu->id);
+			fail_exit(vcpu);
 		}
 	}
 }

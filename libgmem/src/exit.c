@@ -27,7 +27,8 @@ static int classify_fault(struct gmem_vm *vm, const struct kvm_run *run, int run
 			  struct gmem_exit *e)
 {
 	const uint64_t mask = vm->page - 1;
-	uint64_t gpa = run->memory_fault.gpa, bytes = run->memory_fault.size, run_end;
+	const uint64_t gpa = run->memory_fault.gpa, last = gpa + run->memory_fault.size - 1;
+	uint64_t run_end;
 	const struct binding *b;
 	uint32_t state;
 	size_t i;
@@ -36,11 +37,11 @@ static int classify_fault(struct gmem_vm *vm, const struct kvm_run *run, int run
 	e->state = run->memory_fault.flags & KVM_MEMORY_EXIT_FLAG_PRIVATE ? GMEM_STATE_PRIVATE
 									  : GMEM_STATE_SHARED;
 	e->gpa = gpa & ~mask;
-	if (!bytes || bytes > UINT64_MAX - gpa - mask) {
+	e->bytes = (last & ~mask) - e->gpa + vm->page;
+	if (!run->memory_fault.size || last < gpa || !e->bytes) {
 		e->kind = GMEM_EXIT_INVALID;
 		return 0;
 	}
-	e->bytes = ((gpa + bytes + mask) & ~mask) - e->gpa;
 	if (run_result == -EHWPOISON) {
 		e->kind = GMEM_EXIT_POISON;
 		return 0;

@@ -66,6 +66,20 @@ extern struct gmem_error err;
 			      err.message);                                                        \
 	} while (0)
 
+/* watch.c */
+#define WATCHED (UINT64_C(16) << 20)
+
+struct watcher {
+	bool mapped[WATCHED / PAGE];
+	bool (*refuse)(void *data);
+	void *data;
+	unsigned int events;
+	struct gmem_listener *listener;
+};
+
+int watch(struct gmem_vm *of, struct watcher *w);
+void check_watcher(const struct watcher *w);
+
 Suite *suite_unit(void);
 Suite *suite_behaviour(void);
 Suite *suite_bad_input(void);

@@ -1,0 +1,897 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Every system call and every allocation of every function fails once. Then the
+ * function says so, nothing has changed, nothing is left, and it works the next time;
+ * or the failure was one that does not matter, and the function has done its work.
+ */
+#include "world.h"
+
+#include <numa.h>
+#include <stdio.h>
+#include <string.h>
+
+#define GPA MIB
+#define SIZE (16 * PAGE)
+#define SECOND (GPA + SIZE + 2 * PAGE)
+
+struct stage {
+	struct gmem *one, *two;
+	struct watcher watcher;
+	bool watched;
+	struct kvm_run run;
+	struct gmem_exit exit;
+	/* What functions return, to see that it is not written to. */
+	void *pointer;
+	struct gmem_vm *new_vm;
+	int new_fd;
+	struct gmem_location location;
+	struct gmem_range range;
+	struct gmem_stats stats;
+	uint64_t on[FAKE_MAX_NODES];
+	uint32_t policy;
+	unsigned long nodes_word[16];
+	struct bitmask nodes;
+};
+
+static struct stage st;
+static char poison[sizeof(struct gmem_stats)];
+
+#define UNTOUCHED ((void *)0x5a5a5a5a)
+
+static struct bitmask *node_one(void)
+{
+	static unsigned long word[16] = {2};
+	static struct bitmask mask = {1024, word};
+
+	return &mask;
+}
+
+/* --- how a test begins */
+
+static void nothing(void)
+{
+}
+
+static void memories(void)
+{
+	st.one = memory_of(SIZE, GMEM_STATE_SHARED);
+	st.two = memory_of(SIZE, GMEM_STATE_SHARED);
+}
+
+static void bound(void)
+{
+	memories();
+	ok(gmem_bind(st.one, 0, GPA, 0, SIZE, &err));
+	ok(gmem_bind(st.two, 1, SECOND, 0, SIZE, &err));
+	/* Runs that differ, and pages that are there. */
+	if (has_private()) {
+		ok(gmem_convert(vm, GPA + 2 * PAGE, PAGE, GMEM_STATE_PRIVATE, NULL, NULL, &err));
+		ok(gmem_convert(vm, GPA + 5 * PAGE, PAGE, GMEM_STATE_PRIVATE, NULL, NULL, &err));
+		ok(gmem_convert(vm, SECOND + PAGE, PAGE, GMEM_STATE_PRIVATE, NULL, NULL, &err));
+	}
+	ok(gmem_prealloc(st.one, 0, SIZE, NULL, NULL, NULL, &err));
+}
+
+static void watched(void)
+{
+	bound();
+	ok(watch(vm, &st.watcher));
+	st.watched = true;
+}
+
+static void watched_unbound(void)
+{
+	watched();
+	ok(gmem_unbind(vm, 1, &err));
+}
+
+static void fault(void)
+{
+	watched();
+	st.run.exit_reason = KVM_EXIT_MEMORY_FAULT;
+	st.run.memory_fault.gpa = GPA;
+	st.run.memory_fault.size = PAGE;
+	st.run.memory_fault.flags = KVM_MEMORY_EXIT_FLAG_PRIVATE;
+}
+
+static void hypercall(void)
+{
+	watched();
+	st.run.exit_reason = KVM_EXIT_HYPERCALL;
+	st.run.hypercall.nr = 12;
+	st.run.hypercall.args[0] = GPA;
+	st.run.hypercall.args[1] = 2 * SIZE / PAGE;
+	st.run.hypercall.args[2] = has_private() ? 16 : 0;
+	st.run.hypercall.ret = 0x77;
+}
+
+/* --- what is done */
+
+static int do_vm_new(void)
+{
+	struct gmem_vm_options options = GMEM_VM_OPTIONS_INIT;
+
+	options.flags = GMEM_VM_MAP_GPA_RANGE;
+	return gmem_vm_new_sys(vm_fd, &options, &st.new_vm, &err, &fake_sys);
+}
+
+static void end_vm_new(void)
+{
+	gmem_vm_free(st.new_vm);
+}
+
+static int do_new(void)
+{
+	struct gmem_options options = GMEM_OPTIONS_INIT;
+
+	options.mode = world->mode;
+	return gmem_new(vm, SIZE, &options, (struct gmem **)&st.pointer, &err);
+}
+
+static void end_new(void)
+{
+	gmem_unref(st.pointer);
+}
+
+static int do_map(void)
+{
+	return gmem_map(st.one, 0, SIZE, GMEM_MAP_DONTDUMP | GMEM_MAP_DONTFORK, &st.pointer, &err);
+}
+
+static void end_map(void)
+{
+	fake_sys.munmap(st.pointer, SIZE);
+}
+
+static int do_bind(void)
+{
+	return gmem_bind(st.two, 1, SECOND, 0, SIZE, &err);
+}
+
+static int do_bind_many(void)
+{
+	int r = 0;
+
+	/* One after the other until the table has to grow. */
+	for (uint32_t i = 2; !r && i < 12; i++) {
+		uint64_t gpa, bytes;
+
+		if (!fake_slot(vm_fd, i, &gpa, &bytes))
+			r = gmem_bind(st.two, i, SECOND + i * PAGE, i * PAGE, PAGE, &err);
+	}
+	return r;
+}
+
+static int do_unbind(void)
+{
+	return gmem_unbind(vm, 0, &err);
+}
+
+static int do_lookup(void)
+{
+	int r = gmem_lookup(vm, GPA, &st.location);
+
+	if (!r)
+		gmem_unref(st.location.memory);
+	return r;
+}
+
+static int do_set_policy(void)
+{
+	int r = gmem_set_policy(st.one, 0, SIZE, GMEM_POLICY_BIND, node_one(), &err);
+
+	return r == -EOPNOTSUPP && !fake_has_failed() ? 0 : r;
+}
+
+static int do_unset_policy(void)
+{
+	int r = gmem_set_policy(st.one, 0, SIZE, GMEM_POLICY_DEFAULT, NULL, &err);
+
+	return r == -EOPNOTSUPP && !fake_has_failed() ? 0 : r;
+}
+
+static int do_get_policy(void)
+{
+	int r = gmem_get_policy(st.one, 0, &st.policy, &st.nodes, &err);
+
+	return r == -EOPNOTSUPP && !fake_has_failed() ? 0 : r;
+}
+
+static int do_prealloc(void)
+{
+	return gmem_prealloc(st.two, 0, SIZE, node_one(), NULL, NULL, &err);
+}
+
+static int do_placement(void)
+{
+	/* Shared parts alone, which every mode can tell about. */
+	return gmem_placement(st.one, 6 * PAGE, 10 * PAGE, st.on, FAKE_MAX_NODES, &err);
+}
+
+static int do_to_private(void)
+{
+	int r = gmem_convert(vm, GPA, SECOND + SIZE - GPA, GMEM_STATE_PRIVATE, NULL, NULL, &err);
+
+	return !has_private() && r == -EOPNOTSUPP ? 0 : r;
+}
+
+static int do_to_shared(void)
+{
+	struct gmem_convert_options options = GMEM_CONVERT_OPTIONS_INIT;
+
+	options.flags = GMEM_CONVERT_ZERO;
+	return gmem_convert(vm, 0, WATCHED, GMEM_STATE_SHARED, &options, NULL, &err);
+}
+
+static int do_offset(void)
+{
+	int r = gmem_convert_offset(st.one, 0, SIZE, GMEM_STATE_PRIVATE, NULL, NULL, &err);
+
+	return !has_private() && r == -EOPNOTSUPP ? 0 : r;
+}
+
+static int do_listener(void)
+{
+	return watch(vm, &st.watcher);
+}
+
+static void end_listener(void)
+{
+	check_watcher(&st.watcher);
+	ok(gmem_listener_remove(vm, st.watcher.listener));
+}
+
+static int do_decode(void)
+{
+	return gmem_exit_decode(vm, &st.run, -EFAULT, &st.exit);
+}
+
+static int do_handle_fault(void)
+{
+	return gmem_exit_handle(vm, &st.run, -EFAULT, &st.exit, NULL, &err);
+}
+
+static int do_handle_hypercall(void)
+{
+	int r;
+
+	st.run.hypercall.ret = 0x77;
+	r = gmem_exit_handle(vm, &st.run, 0, &st.exit, NULL, &err);
+	ck_assert_int_eq(r, 0); /* the guest is always answered */
+	ck_assert_int_eq((int64_t)st.run.hypercall.ret, st.exit.result);
+	return st.exit.result;
+}
+
+static int do_next_range(void)
+{
+	return gmem_next_range(vm, GPA, WATCHED, &st.range);
+}
+
+static int do_next_offset_range(void)
+{
+	return gmem_next_offset_range(st.one, 0, SIZE, &st.range);
+}
+
+static int do_stats(void)
+{
+	return gmem_stats(st.one, &st.stats, &err);
+}
+
+static int do_discard(void)
+{
+	return gmem_discard(st.one, 0, SIZE, &err);
+}
+
+static int do_zero(void)
+{
+	int r = gmem_zero(st.one, 0, SIZE, &err);
+
+	return r == -EOPNOTSUPP && !fake_has_failed() ? 0 : r;
+}
+
+/* What a failure may change. */
+#define MEMORY 1 /* what is allocated: it says so in the header */
+#define QUIET 2	 /* it has no struct gmem_error */
+#define POLICY 4 /* of the range that it was called for */
+
+static const struct {
+	const char *name;
+	void (*begin)(void);
+	int (*run)(void);
+	void (*end)(void);
+	unsigned int may;
+	bool changes; /* even when it succeeds twice: skip 'the same again' */
+} functions[] = {
+	{"gmem_vm_new", nothing, do_vm_new, end_vm_new, 0, true},
+	{"gmem_new", nothing, do_new, end_new, 0, true},
+	{"gmem_map", memories, do_map, end_map, 0, true},
+	{"gmem_bind", watched_unbound, do_bind, NULL, 0, true},
+	{"gmem_bind, many", watched_unbound, do_bind_many, NULL, 0x80, true},
+	{"gmem_unbind", watched, do_unbind, NULL, 0, true},
+	{"gmem_lookup", bound, do_lookup, NULL, QUIET, false},
+	{"gmem_set_policy", bound, do_set_policy, NULL, POLICY, false},
+	{"gmem_set_policy, default", bound, do_unset_policy, NULL, POLICY, false},
+	{"gmem_get_policy", bound, do_get_policy, NULL, 0, false},
+	{"gmem_prealloc", bound, do_prealloc, NULL, MEMORY | POLICY, false},
+	{"gmem_placement", bound, do_placement, NULL, 0, false},
+	{"gmem_convert, to private, nobody listens", bound, do_to_private, NULL, 0, false},
+	{"gmem_convert, to shared, nobody listens", bound, do_to_shared, NULL, MEMORY, false},
+	{"gmem_convert, to private", watched, do_to_private, NULL, 0, false},
+	{"gmem_convert, to shared", watched, do_to_shared, NULL, MEMORY, false},
+	{"gmem_convert_offset", watched, do_offset, NULL, 0, false},
+	{"gmem_convert_offset, not bound", memories, do_offset, NULL, 0, false},
+	{"gmem_listener_add", bound, do_listener, end_listener, 0, true},
+	{"gmem_exit_decode", fault, do_decode, NULL, QUIET, false},
+	{"gmem_exit_handle, fault", fault, do_handle_fault, NULL, 0, false},
+	{"gmem_exit_handle, hypercall", hypercall, do_handle_hypercall, NULL, 0, false},
+	{"gmem_next_range", bound, do_next_range, NULL, QUIET, false},
+	{"gmem_next_offset_range", bound, do_next_offset_range, NULL, QUIET, false},
+	{"gmem_stats", bound, do_stats, NULL, 0, false},
+	{"gmem_discard", bound, do_discard, NULL, MEMORY, false},
+	{"gmem_zero", bound, do_zero, NULL, 0, false},
+};
+
+#define NR_FUNCTIONS (int)(sizeof(functions) / sizeof(functions[0]))
+
+static void begin(int f)
+{
+	world_begin();
+	memset(&st, 0, sizeof(st));
+	memset(poison, 0x5a, sizeof(poison));
+	functions[f].begin();
+	st.pointer = UNTOUCHED;
+	st.new_vm = UNTOUCHED;
+	memset(&st.location, 0x5a, sizeof(st.location));
+	memset(&st.range, 0x5a, sizeof(st.range));
+	memset(&st.stats, 0x5a, sizeof(st.stats));
+	memset(st.on, 0x5a, sizeof(st.on));
+	st.location.size = sizeof(st.location);
+	st.range.size = sizeof(st.range);
+	st.stats.size = sizeof(st.stats);
+	st.policy = 0x5a5a5a5a;
+	st.nodes = (struct bitmask){1024, st.nodes_word};
+	st.exit = (struct gmem_exit)GMEM_EXIT_INIT;
+	err = (struct gmem_error)GMEM_ERROR_INIT;
+}
+
+static void end(int f, bool done)
+{
+	if (st.watched)
+		check_watcher(&st.watcher);
+	if (done && functions[f].end)
+		functions[f].end();
+	gmem_unref(st.one);
+	gmem_unref(st.two);
+	world_end();
+}
+
+#define is_poison(field)                                                                           \
+	(!memcmp((char *)&(field) + sizeof(size_t), poison, sizeof(field) - sizeof(size_t)))
+
+static void check_untouched(const char *what)
+{
+	ck_assert_msg(st.pointer == UNTOUCHED && st.new_vm == UNTOUCHED &&
+			      st.policy == 0x5a5a5a5a && is_poison(st.location) &&
+			      is_poison(st.range) && is_poison(st.stats) &&
+			      !memcmp(st.on, poison, sizeof(st.on)),
+		      "%s wrote a result though it failed", what);
+}
+
+/* Calls whose failure does no harm, or is reported otherwise. */
+static bool harmless(const char *call)
+{
+	return !strcmp(call, "close") || !strcmp(call, "munmap") ||
+	       !strcmp(call, "KVM_CHECK_EXTENSION") || !strcmp(call, "KVM_GET_API_VERSION");
+}
+
+/* What there is, in one number; each world begins with the same. */
+static uint64_t digest(unsigned int may)
+{
+	return may & (MEMORY | POLICY | 0x80) ? 0 : fake_digest();
+}
+
+static const int errors[] = {ENOMEM, EINTR, EMFILE, EINVAL, ENOTTY, EPERM};
+
+static bool fail_nth_call(int f, unsigned int n, int error)
+{
+	char what[120];
+	uint64_t before;
+	int r, again;
+
+	begin(f);
+	before = digest(functions[f].may);
+	fake_fail_call(n, -error);
+	r = functions[f].run();
+	if (!fake_has_failed()) {
+		fake_fail_call(0, 0);
+		ck_assert_msg(r >= 0, "%s fails by itself: %d: %s", functions[f].name, r,
+			      err.message);
+		end(f, true);
+		return false;
+	}
+	snprintf(what, sizeof(what), "%s, call %u (%s) gives %d", functions[f].name, n,
+		 fake_failed_call(), error);
+	if (r >= 0) {
+		bool fine =
+			harmless(fake_failed_call()) ||
+			/* the answer 'no' of a kernel that is asked what it can do */
+			functions[f].run == do_vm_new ||
+			/* tried again, for it cannot be left half done */
+			(error == EINTR && !strcmp(fake_failed_call(), "KVM_GMEM_GET_RANGES")) ||
+			/* residue */
+			!strcmp(fake_failed_call(), "fallocate") ||
+			/* stale attributes of what is unbound do not count */
+			(functions[f].run == do_unbind &&
+			 !strcmp(fake_failed_call(), "KVM_SET_MEMORY_ATTRIBUTES")) ||
+			/* the thread's policy could not be put back */
+			!strcmp(fake_failed_call(), "set_mempolicy");
+
+		ck_assert_msg(fine, "%s: and it says %d", what, r);
+		end(f, true);
+		return true;
+	}
+	if (!(functions[f].may & QUIET))
+		ck_assert_msg(err.error == r && err.step && err.message[0],
+			      "%s: returns %d, says %d, step %u, '%s'", what, r, err.error,
+			      err.step, err.message);
+	check_untouched(what);
+	ck_assert_msg(before == digest(functions[f].may), "%s: something has changed", what);
+	if (st.watched)
+		check_watcher(&st.watcher);
+	again = functions[f].run();
+	ck_assert_msg(again >= 0, "%s: fails again: %d: %s", what, again, err.message);
+	end(f, true);
+	return true;
+}
+
+START_TEST(nth_call)
+{
+	unsigned int n, most = 0;
+
+	for (unsigned int e = 0; e < sizeof(errors) / sizeof(errors[0]); e++) {
+		for (n = 1; fail_nth_call(_i, n, errors[e]); n++)
+			ck_assert_uint_lt(n, 500);
+		if (n > most)
+			most = n;
+	}
+	ck_assert_uint_ge(most, 1);
+}
+END_TEST
+
+START_TEST(nth_allocation)
+{
+	for (unsigned int n = 1;; n++) {
+		uint64_t before;
+		int r;
+
+		begin(_i);
+		before = digest(functions[_i].may);
+		fake_fail_alloc(n);
+		r = functions[_i].run();
+		if (!fake_has_failed()) {
+			fake_fail_alloc(0);
+			ck_assert_int_ge(r, 0);
+			end(_i, true);
+			break;
+		}
+		ck_assert_msg(r == -ENOMEM && err.step == GMEM_STEP_RESERVE,
+			      "%s, allocation %u: %d, step %u", functions[_i].name, n, r, err.step);
+		check_untouched(functions[_i].name);
+		ck_assert_msg(before == digest(functions[_i].may), "%s: something has changed",
+			      functions[_i].name);
+		r = functions[_i].run();
+		ck_assert_msg(r >= 0, "%s: fails again: %s", functions[_i].name, err.message);
+		end(_i, true);
+	}
+}
+END_TEST
+
+/* Conversions and exits allocate nothing. */
+START_TEST(no_allocation)
+{
+	unsigned int before;
+
+	begin(0);
+	hypercall();
+	before = fake_allocations();
+	ok(do_to_private());
+	ok(do_to_shared());
+	ok(do_offset());
+	ok(do_handle_hypercall());
+	st.run.exit_reason = KVM_EXIT_MEMORY_FAULT;
+	st.run.memory_fault.flags = 0;
+	st.run.memory_fault.gpa = GPA;
+	st.run.memory_fault.size = PAGE;
+	ok(do_handle_fault());
+	ck_assert_uint_eq(fake_allocations(), before);
+	end(0, false);
+}
+END_TEST
+
+/* --- single failures, and what comes of them */
+
+START_TEST(busy)
+{
+	struct gmem_convert_options options = GMEM_CONVERT_OPTIONS_INIT;
+	struct gmem_convert_result result = GMEM_CONVERT_RESULT_INIT;
+	struct gmem_stats stats = GMEM_STATS_INIT;
+
+	if (world->mode != GMEM_MODE_INPLACE)
+		return;
+	begin(0);
+	watched();
+	fake_pin(gmem_fd(st.two), 3 * PAGE, true);
+	fails(EAGAIN, gmem_convert(vm, GPA, SECOND + SIZE - GPA, GMEM_STATE_PRIVATE, &options,
+				   &result, &err));
+	ck_assert_uint_eq(err.step, GMEM_STEP_CONVERT);
+	ck_assert_uint_eq(err.gpa, SECOND + 3 * PAGE);
+	ck_assert_uint_eq(err.offset, 3 * PAGE);
+	ck_assert_uint_eq(result.busy_gpa, SECOND + 3 * PAGE);
+	ck_assert_uint_eq(result.busy_offset, 3 * PAGE);
+	ck_assert_uint_eq(result.attempts, 1);
+	ck_assert_uint_eq(state_at(GPA), GMEM_STATE_SHARED); /* undone */
+	ck_assert_uint_eq(state_at(GPA + 2 * PAGE), GMEM_STATE_PRIVATE);
+	check_watcher(&st.watcher);
+	ok(gmem_stats(st.two, &stats, &err));
+	ck_assert_uint_eq(stats.refusals, 1);
+	/* With patience: the pin goes after three tries. */
+	fake_pin_for(3);
+	options.attempts = 10;
+	options.pause_us = 50;
+	ok(gmem_convert(vm, GPA, SECOND + SIZE - GPA, GMEM_STATE_PRIVATE, &options, &result, &err));
+	ck_assert_uint_eq(result.attempts, 4);
+	ck_assert_uint_eq(result.busy_gpa, GMEM_NOWHERE);
+	ck_assert_uint_eq(fake_slept(), 3 * 50000);
+	check_watcher(&st.watcher);
+	/* No longer than that. */
+	ok(gmem_convert(vm, GPA, SIZE, GMEM_STATE_SHARED, NULL, NULL, &err));
+	fake_pin(gmem_fd(st.one), 0, true);
+	options.attempts = 5;
+	fails(EAGAIN, gmem_convert(vm, GPA, SIZE, GMEM_STATE_PRIVATE, &options, &result, &err));
+	ck_assert_uint_eq(result.attempts, 5);
+	options.attempts = UINT32_MAX;
+	options.deadline_ns = fake_sys.now() + 1000000;
+	fails(EAGAIN, gmem_convert(vm, GPA, SIZE, GMEM_STATE_PRIVATE, &options, &result, &err));
+	ck_assert_uint_gt(result.attempts, 10);
+	ck_assert_uint_le(result.attempts, 22);
+	/* By offset, where nothing is bound. */
+	fake_pin(gmem_fd(st.one), 0, false);
+	ok(gmem_unbind(vm, 0, &err));
+	fake_pin(gmem_fd(st.one), 4 * PAGE, true);
+	fails(EAGAIN,
+	      gmem_convert_offset(st.one, 0, SIZE, GMEM_STATE_PRIVATE, NULL, &result, &err));
+	ck_assert_uint_eq(result.busy_gpa, GMEM_NOWHERE);
+	ck_assert_uint_eq(result.busy_offset, 4 * PAGE);
+	/* Poison. */
+	fake_poison(gmem_fd(st.one), PAGE, true);
+	fails(EHWPOISON,
+	      gmem_convert_offset(st.one, 0, SIZE, GMEM_STATE_PRIVATE, NULL, &result, &err));
+	ck_assert_uint_eq(result.busy_offset, PAGE);
+	end(0, false);
+}
+END_TEST
+
+/* The second slot fails, and the first does not go back. */
+START_TEST(undo_fails)
+{
+	struct gmem_convert_result result = GMEM_CONVERT_RESULT_INIT;
+	bool dual = world->mode == GMEM_MODE_DUAL;
+
+	if (!has_private())
+		return;
+	for (int to_shared = 0; to_shared < 2; to_shared++) {
+		unsigned int n;
+
+		begin(0);
+		watched();
+		if (to_shared) {
+			ok(gmem_convert(vm, 0, WATCHED, GMEM_STATE_PRIVATE, NULL, NULL, &err));
+			ok(gmem_convert(vm, GPA + 3 * PAGE, PAGE, GMEM_STATE_SHARED, NULL, NULL,
+					&err));
+		}
+		if (dual) {
+			/* The runs of the first slot are well; then comes the second. */
+			n = to_shared ? 3 : 4;
+			fake_fail_on("KVM_SET_MEMORY_ATTRIBUTES", n, 2, -ENOMEM);
+		} else if (to_shared) {
+			/* It is the undo, to private, that finds somebody there. */
+			fake_pin(gmem_fd(st.one), 0, true);
+			fake_fail_on("KVM_GMEM_CONVERT_SHARED", 2, 1, -ENOMEM);
+		} else {
+			fake_fail_on("KVM_GMEM_CONVERT_SHARED", 1, 1, -ENOMEM);
+			fake_pin(gmem_fd(st.two), 5 * PAGE, true);
+		}
+		fails(to_shared || dual ? ENOMEM : EAGAIN,
+		      gmem_convert(vm, GPA, SECOND + SIZE - GPA,
+				   to_shared ? GMEM_STATE_SHARED : GMEM_STATE_PRIVATE, NULL,
+				   &result, &err));
+		ck_assert_uint_eq(err.step, GMEM_STEP_ROLLBACK);
+		/* Kernel, library and listener agree about what is so now. */
+		check_watcher(&st.watcher);
+		for (uint64_t p = 0; p < SIZE; p += PAGE) {
+			bool private = state_at(GPA + p) == GMEM_STATE_PRIVATE;
+
+			ck_assert(private == (dual ? fake_attribute(vm_fd, GPA + p)
+						   : fake_private(gmem_fd(st.one), p)));
+		}
+		/* And it can all be had again. */
+		fake_fail_on(NULL, 0, 0, 0);
+		fake_pin(gmem_fd(st.one), 0, false);
+		fake_pin(gmem_fd(st.two), 5 * PAGE, false);
+		ok(gmem_convert(vm, GPA, SECOND + SIZE - GPA, GMEM_STATE_PRIVATE, NULL, &result,
+				&err));
+		ok(gmem_convert(vm, GPA, SECOND + SIZE - GPA, GMEM_STATE_SHARED, NULL, &result,
+				&err));
+		check_watcher(&st.watcher);
+		end(0, false);
+	}
+}
+END_TEST
+
+START_TEST(residue)
+{
+	struct gmem_convert_result result = GMEM_CONVERT_RESULT_INIT;
+	struct gmem_stats stats = GMEM_STATS_INIT;
+
+	if (world->mode != GMEM_MODE_DUAL)
+		return;
+	begin(0);
+	watched();
+	/* Two runs; the second cannot be freed. */
+	fake_fail_on("fallocate", 2, 1, -EIO);
+	ok(gmem_convert(vm, GPA + PAGE, 3 * PAGE, GMEM_STATE_PRIVATE, NULL, &result, &err));
+	ck_assert_uint_eq(result.residue, PAGE);
+	ck_assert_int_eq(result.residue_error, -EIO);
+	ok(gmem_stats(st.one, &stats, &err));
+	ck_assert_uint_eq(stats.residue, PAGE);
+	ck_assert_uint_eq(stats.private_bytes, 4 * PAGE);
+	ck_assert(fake_populated(gmem_shared_fd(st.one), 3 * PAGE));
+	/* Back it may not go with old contents in it. */
+	fake_fail_on("fallocate", 1, 1, -EIO);
+	fails(EIO, gmem_convert(vm, GPA + 3 * PAGE, PAGE, GMEM_STATE_SHARED, NULL, &result, &err));
+	ck_assert_uint_eq(err.step, GMEM_STEP_DISCARD);
+	ck_assert_uint_eq(state_at(GPA + 3 * PAGE), GMEM_STATE_PRIVATE);
+	ck_assert_uint_eq(result.residue, PAGE);
+	check_watcher(&st.watcher);
+	/* A conversion over it that does not concern it tries again as well. */
+	fake_fail_on("fallocate", 1, 1, -EIO);
+	ok(gmem_convert(vm, GPA + 3 * PAGE, PAGE, GMEM_STATE_PRIVATE, NULL, &result, &err));
+	ck_assert_uint_eq(result.residue, PAGE);
+	fake_fail_on(NULL, 0, 0, 0);
+	ok(gmem_convert(vm, GPA + 3 * PAGE, PAGE, GMEM_STATE_PRIVATE, NULL, &result, &err));
+	ck_assert_uint_eq(result.residue, 0);
+	ok(gmem_stats(st.one, &stats, &err));
+	ck_assert_uint_eq(stats.residue, 0);
+	ck_assert(!fake_populated(gmem_shared_fd(st.one), 3 * PAGE));
+	/* gmem_discard() clears it too. */
+	fake_fail_on("fallocate", 1, 1, -EIO);
+	ok(gmem_convert(vm, GPA + 4 * PAGE, PAGE, GMEM_STATE_PRIVATE, NULL, &result, &err));
+	ck_assert_uint_eq(result.residue, PAGE);
+	fake_fail_on(NULL, 0, 0, 0);
+	ok(gmem_discard(st.one, 0, SIZE, &err));
+	ok(gmem_stats(st.one, &stats, &err));
+	ck_assert_uint_eq(stats.residue, 0);
+	end(0, false);
+}
+END_TEST
+
+/* Memory of several modes in one conversion. */
+START_TEST(mixed_modes)
+{
+	struct fake_can can = {.guest_memfd = true,
+			       .map = true,
+			       .convert = true,
+			       .ranges = true,
+			       .attributes = true,
+			       .numa = true};
+	struct world all = *world;
+	struct watcher w = {0};
+	struct gmem *memory[3];
+
+	all.can = can;
+	world = &all;
+	world_begin();
+	for (uint32_t m = 0; m < 3; m++) {
+		all.mode = m + 1;
+		memory[m] = memory_of(SIZE, GMEM_STATE_SHARED);
+		ok(gmem_bind(memory[m], m, GPA + m * SIZE, 0, SIZE, &err));
+	}
+	ok(watch(vm, &w));
+	fails(EOPNOTSUPP, gmem_convert(vm, GPA, 3 * SIZE, GMEM_STATE_PRIVATE, NULL, NULL, &err));
+	ck_assert_uint_eq(err.gpa, GPA + 2 * SIZE);
+	check_watcher(&w);
+	ck_assert_uint_eq(state_at(GPA), GMEM_STATE_SHARED);
+	ok(gmem_convert(vm, GPA, 2 * SIZE, GMEM_STATE_PRIVATE, NULL, NULL, &err));
+	check_watcher(&w);
+	/* One after the other fails, in either order. */
+	fake_fail_on("KVM_SET_MEMORY_ATTRIBUTES", 1, 1, -ENOMEM);
+	fails(ENOMEM, gmem_convert(vm, GPA, 3 * SIZE, GMEM_STATE_SHARED, NULL, NULL, &err));
+	ck_assert_uint_eq(err.step, GMEM_STEP_CONVERT);
+	fake_fail_on(NULL, 0, 0, 0);
+	ck_assert_uint_eq(state_at(GPA), GMEM_STATE_PRIVATE);
+	check_watcher(&w);
+	ok(gmem_convert(vm, GPA, 3 * SIZE, GMEM_STATE_SHARED, NULL, NULL, &err));
+	for (uint32_t m = 0; m < 3; m++) {
+		ck_assert_uint_eq(state_at(GPA + m * SIZE), GMEM_STATE_SHARED);
+		gmem_unref(memory[m]);
+	}
+	check_watcher(&w);
+	world_end();
+}
+END_TEST
+
+/* What the library is told, and what it makes of it. */
+START_TEST(lesser_kernels)
+{
+	static const struct {
+		struct fake_can can;
+		uint64_t caps;
+	} kernels[] = {
+		{{.guest_memfd = false}, 0},
+		{{.guest_memfd = true}, 0},
+		{{.guest_memfd = true, .memory_fault = true}, GMEM_CAP_MEMORY_FAULT},
+		{{.guest_memfd = true, .attributes = true}, GMEM_CAP_DUAL | GMEM_CAP_PRIVATE},
+		{{.guest_memfd = true, .map = true}, GMEM_CAP_SHARED},
+		{{.guest_memfd = true, .map = true, .numa = true}, GMEM_CAP_SHARED},
+		{{.guest_memfd = true, .map = true, .numa = true, .policy = true},
+		 GMEM_CAP_SHARED | GMEM_CAP_POLICY},
+		{{.guest_memfd = true, .map = true, .convert = true}, GMEM_CAP_SHARED},
+		{{.guest_memfd = true, .map = true, .ranges = true},
+		 GMEM_CAP_SHARED | GMEM_CAP_RANGES},
+		{{.guest_memfd = true, .map = true, .zero = true}, GMEM_CAP_SHARED | GMEM_CAP_ZERO},
+		{{.guest_memfd = true, .map = true, .convert = true, .ranges = true},
+		 GMEM_CAP_SHARED | GMEM_CAP_INPLACE | GMEM_CAP_PRIVATE | GMEM_CAP_RANGES},
+		{{.guest_memfd = true, .map_gpa_range = true}, GMEM_CAP_MAP_GPA_RANGE},
+	};
+	struct gmem *memory = NULL;
+	uint64_t caps;
+	uint32_t mode;
+
+	for (unsigned int i = 0; i < sizeof(kernels) / sizeof(kernels[0]); i++) {
+		struct world lesser = *world;
+
+		lesser.can = kernels[i].can;
+		world = &lesser;
+		world_begin();
+		ok(gmem_vm_caps(vm, &caps));
+		ck_assert_msg(caps == kernels[i].caps, "kernel %u: %#llx instead of %#llx", i,
+			      (unsigned long long)caps, (unsigned long long)kernels[i].caps);
+		for (int bit = 0; bit < 9; bit++)
+			ck_assert(!(caps >> bit & 1) == !!gmem_vm_why_not(vm, UINT64_C(1) << bit));
+		if (!(caps & 7)) {
+			ck_assert_int_eq(gmem_vm_mode(vm, &mode), -EOPNOTSUPP);
+			fails(EOPNOTSUPP, gmem_new(vm, SIZE, NULL, &memory, &err));
+		}
+		world_end();
+		if (!(caps & GMEM_CAP_MAP_GPA_RANGE)) {
+			struct gmem_vm_options options = GMEM_VM_OPTIONS_INIT;
+			struct gmem_vm *none = NULL;
+
+			fake_begin(&lesser.can);
+			vm_fd = fake_vm();
+			options.flags = GMEM_VM_MAP_GPA_RANGE;
+			fails(EOPNOTSUPP, gmem_vm_new_sys(vm_fd, &options, &none, &err, &fake_sys));
+			ck_assert_ptr_null(none);
+			ck_assert_uint_eq(fake_left(), 0);
+		}
+	}
+}
+END_TEST
+
+/* KVM has a slot there that is not the library's. */
+START_TEST(foreign_slot)
+{
+	struct kvm_userspace_memory_region2 region = {.slot = 9,
+						      .flags = KVM_MEM_GUEST_MEMFD,
+						      .guest_phys_addr = GPA,
+						      .memory_size = PAGE};
+
+	begin(0);
+	memories();
+	region.guest_memfd = (uint32_t)gmem_fd(st.two);
+	if (world->mode == GMEM_MODE_DUAL)
+		region.userspace_addr = (uintptr_t)st.two->map;
+	ok(fake_sys.ioctl(vm_fd, KVM_SET_USER_MEMORY_REGION2, &region));
+	fails(EEXIST, gmem_bind(st.one, 0, GPA, 0, SIZE, &err));
+	fails(EINVAL, gmem_bind(st.one, 9, GPA + 4 * SIZE, 0, SIZE, &err));
+	ck_assert_uint_eq(fake_slots(vm_fd), 1);
+	end(0, false);
+}
+END_TEST
+
+/* Attributes that somebody left do not make memory private. */
+START_TEST(stale_attributes)
+{
+	struct kvm_memory_attributes attributes = {
+		.address = GPA, .size = SIZE, .attributes = KVM_MEMORY_ATTRIBUTE_PRIVATE};
+
+	if (world->mode != GMEM_MODE_DUAL)
+		return;
+	begin(0);
+	ok(fake_sys.ioctl(vm_fd, KVM_SET_MEMORY_ATTRIBUTES, &attributes));
+	bound();
+	ck_assert(!fake_attribute(vm_fd, GPA));
+	ck_assert(fake_attribute(vm_fd, GPA + 2 * PAGE));
+	end(0, false);
+}
+END_TEST
+
+/* What the host wrote to the side that is not seen does not show with ZERO. */
+START_TEST(zero_dual)
+{
+	struct gmem_convert_options options = GMEM_CONVERT_OPTIONS_INIT;
+
+	if (world->mode != GMEM_MODE_DUAL)
+		return;
+	begin(0);
+	bound();
+	fake_touch(gmem_shared_fd(st.one), 2 * PAGE, 0);
+	options.flags = GMEM_CONVERT_ZERO;
+	ok(gmem_convert(vm, GPA, SIZE, GMEM_STATE_SHARED, &options, NULL, &err));
+	ck_assert(!fake_populated(gmem_shared_fd(st.one), 2 * PAGE));
+	end(0, false);
+}
+END_TEST
+
+/* The policy of the thread that preallocates is as before, whatever happens. */
+START_TEST(task_policy)
+{
+	unsigned long nodes = 5, now;
+
+	if (world->can.policy)
+		return;
+	for (int fail = 0; fail < 2; fail++) {
+		begin(0);
+		memories();
+		ok(fake_sys.set_mempolicy(2, &nodes, 64));
+		if (fail) {
+			fake_fail_on("fallocate", 1, 1, -ENOMEM);
+			fails(ENOMEM, do_prealloc());
+		} else {
+			ok(do_prealloc());
+			ck_assert_int_eq(fake_node(gmem_shared_fd(st.two), 0), 1);
+		}
+		ck_assert_int_eq(fake_task_policy(&now), 2);
+		ck_assert_uint_eq(now, nodes);
+		end(0, false);
+	}
+}
+END_TEST
+
+/* Mappings that the library keeps for the slots are its own business. */
+START_TEST(own_mapping)
+{
+	begin(0);
+	memories();
+	if (st.one->map) {
+		ck_assert(fake_advice(st.one->map, 16 /* MADV_DONTDUMP */));
+		ck_assert(fake_advice(st.one->map, 10 /* MADV_DONTFORK */));
+	} else {
+		ck_assert_uint_eq(world->mode, GMEM_MODE_INPLACE);
+	}
+	end(0, false);
+}
+END_TEST
+
+Suite *suite_failures(void)
+{
+	Suite *suite = suite_create("failures");
+	TCase *tcase = tcase_create(world->name);
+
+	tcase_set_timeout(tcase, 120);
+	tcase_add_loop_test(tcase, nth_call, 0, NR_FUNCTIONS);
+	tcase_add_loop_test(tcase, nth_allocation, 0, NR_FUNCTIONS);
+	tcase_add_test(tcase, no_allocation);
+	tcase_add_test(tcase, busy);
+	tcase_add_test(tcase, undo_fails);
+	tcase_add_test(tcase, residue);
+	tcase_add_test(tcase, mixed_modes);
+	tcase_add_test(tcase, lesser_kernels);
+	tcase_add_test(tcase, foreign_slot);
+	tcase_add_test(tcase, stale_attributes);
+	tcase_add_test(tcase, zero_dual);
+	tcase_add_test(tcase, task_policy);
+	tcase_add_test(tcase, own_mapping);
+	suite_add_tcase(suite, tcase);
+	return suite;
+}

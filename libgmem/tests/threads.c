@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Everything from many threads at once. What is built with ThreadSanitizer sees more. */
+#include "world.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define GPA (4 * MIB)
+#define SIZE (64 * PAGE)
+
+static struct gmem *memory, *other;
+static atomic_bool stop;
+static atomic_uint done[8];
+
+static void check(int r)
+{
+	/* Others bind and unbind meanwhile. */
+	ck_assert_msg(r >= 0 || r == -ENOENT || r == -EEXIST || r == -EFAULT, "%d", r);
+}
+
+static void *converts(void *data)
+{
+	unsigned int seed = (unsigned int)(uintptr_t)data;
+
+	while (!stop) {
+		uint64_t first = (unsigned)rand_r(&seed) % 60,
+			 pages = 1 + (unsigned)rand_r(&seed) % 4;
+		uint32_t to =
+			has_private() && rand_r(&seed) & 1 ? GMEM_STATE_PRIVATE : GMEM_STATE_SHARED;
+
+		if (rand_r(&seed) & 1)
+			check(gmem_convert(vm, GPA + first * PAGE, pages * PAGE, to, NULL, NULL,
+					   NULL));
+		else
+			check(gmem_convert_offset(memory, first * PAGE, pages * PAGE, to, NULL,
+						  NULL, NULL));
+		done[0]++;
+	}
+	return NULL;
+}
+
+static void *asks(void *data)
+{
+	(void)data;
+	while (!stop) {
+		struct gmem_location at = GMEM_LOCATION_INIT;
+		struct gmem_range range = GMEM_RANGE_INIT;
+		struct gmem_stats stats = GMEM_STATS_INIT;
+
+		for (uint64_t gpa = GPA; gpa < GPA + 2 * SIZE; gpa += range.bytes) {
+			int r = gmem_next_range(vm, gpa, GPA + 2 * SIZE, &range);
+
+			ck_assert_int_eq(r, 1);
+		}
+		if (!gmem_lookup(vm, GPA + 5 * PAGE, &at))
+			gmem_unref(at.memory);
+		check(gmem_stats(memory, &stats, NULL));
+		ck_assert_uint_eq(stats.private_bytes + stats.shared_bytes, SIZE);
+		done[1]++;
+	}
+	return NULL;
+}
+
+static void *binds(void *data)
+{
+	(void)data;
+	while (!stop) {
+		check(gmem_bind(other, 3, GPA + SIZE, 0, SIZE, NULL));
+		check(gmem_unbind(vm, 3, NULL));
+		done[2]++;
+	}
+	return NULL;
+}
+
+static void *exits(void *data)
+{
+	struct gmem_exit ex = GMEM_EXIT_INIT;
+	unsigned int seed = 77;
+	struct kvm_run run;
+
+	(void)data;
+	memset(&run, 0, sizeof(run));
+	while (!stop) {
+		int r;
+
+		run.exit_reason = KVM_EXIT_HYPERCALL;
+		run.hypercall.nr = 12;
+		run.hypercall.args[0] = GPA + (unsigned)rand_r(&seed) % 120 * PAGE;
+		run.hypercall.args[1] = 3;
+		run.hypercall.args[2] = has_private() ? (unsigned)rand_r(&seed) & 16 : 0;
+		r = gmem_exit_handle(vm, &run, 0, &ex, NULL, NULL);
+		ck_assert_int_eq(r, 0);
+		ck_assert_uint_eq(run.hypercall.ret, 0);
+		run.exit_reason = KVM_EXIT_MEMORY_FAULT;
+		run.memory_fault.gpa = GPA + (unsigned)rand_r(&seed) % 120 * PAGE;
+		run.memory_fault.size = PAGE;
+		run.memory_fault.flags = has_private() ? (unsigned)rand_r(&seed) & 8 : 0;
+		check(gmem_exit_handle(vm, &run, -EFAULT, &ex, NULL, NULL));
+		done[3]++;
+	}
+	return NULL;
+}
+
+static void *counts(void *data)
+{
+	(void)data;
+	while (!stop) {
+		struct gmem *mine;
+		uint64_t on[8];
+
+		gmem_unref(gmem_ref(memory));
+		check(gmem_new(vm, PAGE, NULL, &mine, NULL));
+		check(gmem_discard(memory, 0, PAGE, NULL));
+		check(gmem_prealloc(memory, 8 * PAGE, PAGE, NULL, NULL, NULL, NULL));
+		gmem_placement(memory, 0, SIZE, on, 8, NULL);
+		gmem_unref(mine);
+		done[4]++;
+	}
+	return NULL;
+}
+
+static void *listens(void *data)
+{
+	struct watcher *w = calloc(1, sizeof(*w));
+
+	(void)data;
+	while (!stop) {
+		check(watch(vm, w));
+		check(gmem_listener_remove(vm, w->listener));
+		done[5]++;
+	}
+	free(w);
+	return NULL;
+}
+
+START_TEST(all_at_once)
+{
+	static void *(*const what[])(void *) = {converts, converts, asks,   asks,
+						binds,	  exits,    counts, listens};
+	const struct timespec while_it_runs = {world->real ? 4 : 2, 0};
+	pthread_t threads[8];
+
+	world_begin();
+	memory = memory_of(SIZE, GMEM_STATE_SHARED);
+	other = memory_of(SIZE, GMEM_STATE_SHARED);
+	ok(gmem_bind(memory, 0, GPA, 0, SIZE, &err));
+	for (uintptr_t i = 0; i < 8; i++)
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, what[i], (void *)(i + 1)), 0);
+	nanosleep(&while_it_runs, NULL);
+	stop = true;
+	for (int i = 0; i < 8; i++)
+		pthread_join(threads[i], NULL);
+	for (int i = 0; i < 6; i++)
+		ck_assert_uint_gt(done[i], 3);
+	gmem_unref(memory);
+	gmem_unref(other);
+	world_end();
+}
+END_TEST
+
+/* Two callers in turn wait for each other; a listener is no second caller. */
+static atomic_bool inside, asked;
+
+static int slow_prepare(void *data, const struct gmem_event *event)
+{
+	const struct timespec moment = {0, 1000000};
+
+	(void)data;
+	(void)event;
+	inside = true;
+	/* A query of another thread comes to an end while this lasts. */
+	for (int i = 0; i < 5000 && !asked; i++)
+		nanosleep(&moment, NULL);
+	ck_assert(asked);
+	return 0;
+}
+
+static void *ask_meanwhile(void *data)
+{
+	struct gmem_range range = GMEM_RANGE_INIT;
+	struct gmem_stats stats = GMEM_STATS_INIT;
+
+	(void)data;
+	while (!inside)
+		;
+	ck_assert_int_eq(gmem_next_range(vm, GPA, GPA + SIZE, &range), 1);
+	ck_assert_int_eq(gmem_stats(memory, &stats, NULL), 0);
+	asked = true;
+	return NULL;
+}
+
+START_TEST(queries_do_not_wait)
+{
+	const struct gmem_listener_ops ops = {sizeof(ops), slow_prepare, NULL, NULL};
+	struct gmem_listener *listener;
+	pthread_t thread;
+
+	world_begin();
+	memory = memory_of(SIZE, GMEM_STATE_SHARED);
+	ok(gmem_listener_add(vm, &ops, NULL, &listener, &err));
+	pthread_create(&thread, NULL, ask_meanwhile, NULL);
+	ok(gmem_bind(memory, 0, GPA, 0, SIZE, &err));
+	pthread_join(thread, NULL);
+	gmem_unref(memory);
+	world_end();
+}
+END_TEST
+
+Suite *suite_threads(void)
+{
+	Suite *suite = suite_create("threads");
+	TCase *tcase = tcase_create(world->name);
+
+	tcase_set_timeout(tcase, 120);
+	tcase_add_test(tcase, all_at_once);
+	tcase_add_test(tcase, queries_do_not_wait);
+	suite_add_tcase(suite, tcase);
+	return suite;
+}

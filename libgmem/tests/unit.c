@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The parts that need no kernel: bitmaps, structs with sizes, errors. */
+#include "world.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define BITS 300
+
+static void set(unsigned long *map, unsigned int bit, bool value)
+{
+	if (value)
+		map[bit / 64] |= 1ul << bit % 64;
+	else
+		map[bit / 64] &= ~(1ul << bit % 64);
+}
+
+START_TEST(bitmaps)
+{
+	unsigned long map[5] = {0};
+	bool model[BITS] = {0};
+	unsigned int seed = 1;
+
+	ck_assert_uint_eq(gmem_bitmap_words(1), 1);
+	ck_assert_uint_eq(gmem_bitmap_words(64), 1);
+	ck_assert_uint_eq(gmem_bitmap_words(65), 2);
+	for (int round = 0; round < 20000; round++) {
+		unsigned int a = rand_r(&seed) % BITS, b = a + rand_r(&seed) % (BITS - a + 1);
+		uint64_t first = a, start = 0, end = b, count = 0, n;
+		bool value = rand_r(&seed) & 1;
+
+		gmem_bitmap_fill(map, a, b, value);
+		for (unsigned int i = a; i < b; i++)
+			model[i] = value;
+		a = rand_r(&seed) % BITS;
+		b = a + rand_r(&seed) % (BITS - a + 1);
+		first = a;
+		for (int v = 0; v < 2; v++) {
+			for (n = a; n < b && model[n] != v; n++)
+				;
+			ck_assert_uint_eq(gmem_bitmap_find(map, a, b, v), n);
+		}
+		for (n = a; n < b; n++)
+			count += model[n];
+		ck_assert_uint_eq(gmem_bitmap_count(map, a, b), count);
+		end = b;
+		if (count) {
+			uint64_t last = b, begin;
+
+			while (!model[last - 1])
+				last--;
+			for (begin = last; begin > first && model[begin - 1]; begin--)
+				;
+			ck_assert(gmem_bitmap_last_run(map, first, &start, &end));
+			ck_assert_uint_eq(start, begin);
+			ck_assert_uint_eq(end, last);
+		} else {
+			ck_assert(!gmem_bitmap_last_run(map, first, &start, &end));
+		}
+	}
+	set(map, 0, true);
+}
+END_TEST
+
+struct v2 {
+	struct gmem_convert_options v1;
+	uint64_t more[2];
+};
+
+START_TEST(sizes)
+{
+	struct gmem_convert_options out;
+	struct v2 in = {.v1 = GMEM_CONVERT_OPTIONS_INIT};
+
+	in.v1.attempts = 7;
+	for (size_t size = 0; size < sizeof(in.v1); size++) {
+		in.v1.size = size;
+		ck_assert_int_eq(gmem_copy_in(&out, sizeof(out), sizeof(out), &in), -EINVAL);
+	}
+	in.v1.size = sizeof(in);
+	ck_assert_int_eq(gmem_copy_in(&out, sizeof(out), sizeof(out), &in), 0);
+	ck_assert_uint_eq(out.attempts, 7);
+	((unsigned char *)&in)[sizeof(in) - 1] = 1;
+	ck_assert_int_eq(gmem_copy_in(&out, sizeof(out), sizeof(out), &in), -E2BIG);
+	in.v1.size = sizeof(in) - 1;
+	ck_assert_int_eq(gmem_copy_in(&out, sizeof(out), sizeof(out), &in), 0);
+	/* A library that is newer than its caller reads what is missing as 0. */
+	in.v1.size = sizeof(size_t) + 8;
+	memset(&out, 0x55, sizeof(out));
+	ck_assert_int_eq(gmem_copy_in(&out, sizeof(out), sizeof(size_t) + 8, &in), 0);
+	ck_assert_uint_eq(out.attempts, 0);
+	ck_assert_uint_eq(out.deadline_ns, 0);
+}
+END_TEST
+
+START_TEST(answers)
+{
+	struct gmem_convert_result from = {sizeof(from), 1, 2, 3, 4, 5};
+	struct {
+		struct gmem_convert_result v1;
+		uint64_t more;
+	} to = {.v1 = GMEM_CONVERT_RESULT_INIT, .more = 9};
+
+	to.v1.size = sizeof(to);
+	gmem_copy_out(&to, &from, sizeof(from));
+	ck_assert_uint_eq(to.v1.size, sizeof(to));
+	ck_assert_uint_eq(to.v1.residue, 1);
+	ck_assert_uint_eq(to.more, 0);
+	/* Never more than there is room for. */
+	memset(&to, 0x55, sizeof(to));
+	to.v1.size = sizeof(size_t) + 8;
+	gmem_copy_out(&to, &from, sizeof(from));
+	ck_assert_uint_eq(to.v1.residue, 1);
+	ck_assert_uint_eq(to.v1.busy_gpa, 0x5555555555555555);
+	ck_assert_int_eq(gmem_check_out(NULL, 8), -EINVAL);
+	ck_assert_int_eq(gmem_check_out(&to, sizeof(from)), -EINVAL);
+}
+END_TEST
+
+START_TEST(errors)
+{
+	struct gmem_error error = GMEM_ERROR_INIT;
+	char text[500];
+
+	memset(text, 'x', sizeof(text) - 1);
+	text[sizeof(text) - 1] = 0;
+	ck_assert_int_eq(gmem_fail(&error, 3, -EIO, 1, 2, "%s", text), -EIO);
+	ck_assert_uint_eq(strlen(error.message), sizeof(error.message) - 1);
+	ck_assert_int_eq(gmem_fail(NULL, 3, -EIO, 1, 2, "%s", text), -EIO);
+	error = (struct gmem_error){.size = 4};
+	ck_assert_int_eq(gmem_bad(&error, "nothing"), -EINVAL);
+	ck_assert_int_eq(error.error, 0);
+}
+END_TEST
+
+Suite *suite_unit(void)
+{
+	Suite *suite = suite_create("unit");
+	TCase *tcase = tcase_create("unit");
+
+	tcase_add_test(tcase, bitmaps);
+	tcase_add_test(tcase, sizes);
+	tcase_add_test(tcase, answers);
+	tcase_add_test(tcase, errors);
+	suite_add_tcase(suite, tcase);
+	return suite;
+}

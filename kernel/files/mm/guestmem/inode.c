@@ -196,7 +196,7 @@ EXPORT_SYMBOL_GPL(guestmem_create);
  * time.  The clone starts with the same pages private and shared, and with no
  * NUMA policy; it holds a reference on @golden.
  *
- * Context: may sleep; takes @golden's invalidate_lock shared.
+ * Context: may sleep; takes @golden's invalidate_lock exclusively.
  * Return: the inode, as guestmem_create(), or an ERR_PTR(), among them -EINVAL
  * if @golden is not frozen.
  */

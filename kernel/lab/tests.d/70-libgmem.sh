@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash disable=SC2034,SC2154,SC2016
+
+step_title="libgmem: its tests here, under sanitizers and valgrind, and in every mode in the lab"
+
+packages_libgmem=(meson ninja-build pkg-config libnuma-dev check libsubunit-dev valgrind
+	clang gcovr python3 mandoc abigail-tools gcc-aarch64-linux-gnu cmake g++)
+
+step_exists()
+{
+	[[ -f $top/libgmem/meson.build ]]
+}
+
+# A build of build/libgmem-NAME with those options of meson's.
+build_libgmem()
+{
+	local dir=$build/libgmem-$1
+	shift
+
+	if [[ -f $dir/build.ninja ]]; then
+		meson configure "$dir" "$@"
+	else
+		rm -rf "$dir"
+		meson setup "$dir" "$top" "$@"
+	fi
+	ninja -C "$dir"
+}
+
+# meson_results NAME: what "meson test" found, one result for each test.
+meson_results()
+{
+	local log=$1 verdict name any=''
+
+	while IFS=$'\t' read -r verdict name detail; do
+		any=1
+		"$verdict" "$name" "$detail" "$log"
+	done < <(python3 - "$2" <<-'END'
+		import json, sys
+		for line in open(sys.argv[1]):
+		    t = json.loads(line)
+		    verdict = {"OK": "passed", "EXPECTEDFAIL": "passed", "SKIP": "skipped"}.get(t["result"], "failed")
+		    out = [l for l in t.get("stdout", "").splitlines() if l.strip()]
+		    why = [l for l in out if ":F:" in l or ":E:" in l or "skipped" in l] or out[-1:]
+		    detail = "%.0f s" % t["duration"] if verdict == "passed" else (why or [t["result"]])[0]
+		    print("\t".join((verdict, t["name"].split(" / ")[-1], detail.replace("\t", " "))))
+	END
+	)
+	[[ -n $any ]] || failed "meson test" "it ran no test" "$log"
+}
+
+# run_meson NAME OPTION...: all of "meson test" in build/libgmem-NAME.
+run_meson()
+{
+	local name=$1 dir=$build/libgmem-$1 log=$test_log/libgmem-$1.log
+	shift
+
+	rm -f "$dir"/meson-logs/testlog*.json
+	meson test -C "$dir" --no-rebuild "$@" >"$log" 2>&1 || :
+	step=libgmem-$name meson_results "$log" "$(find "$dir/meson-logs" -name 'testlog*.json')"
+}
+
+# Inside the machine: each world with its own log, and a line when it is done.
+libgmem_driver='
+	tests=$1
+	shift
+	for world; do
+		begin=$(date +%s)
+		timeout -k 10 300 "$tests" "$world" >"$LAB_RESULTS/libgmem/$world.log" 2>&1
+		echo "$world $? $(($(date +%s) - begin))"
+	done'
+
+run_worlds()
+{
+	local flavour=$1 log=$test_log/libgmem-machine-$1.log world status seconds
+	shift
+
+	rm -rf "$results/libgmem"
+	mkdir -p "$results/libgmem"
+	while read -r world status seconds; do
+		if [[ $world == machine ]]; then
+			vm_result "the $flavour kernel keeps a clean log" "$status" "$log"
+			continue
+		fi
+		cp "$results/libgmem/$world.log" "$test_log/libgmem-$flavour-$world.log"
+		program_result "$world" "$status" "$test_log/libgmem-$flavour-$world.log" "$seconds"
+	done < <(
+		set +e
+		in_lab "$flavour" --timeout 600 -- sh -c "$libgmem_driver" - \
+			"$build/libgmem-plain/libgmem/tests/gmem-tests" "$@" 2>"$log"
+		echo "machine $? 0"
+	)
+}
+
+# Each of them ends well on the patched kernel, and on the stock one those that can.
+run_examples()
+{
+	local name dir=$build/libgmem-examples
+
+	mkdir -p "$dir"
+	for name in probe numa guest dual; do
+		check "$name builds" gcc -O2 -Wall -Werror -I"$top/libgmem/include" \
+			-isystem "$top/libgmem/uapi" -isystem "$top/libgmem/uapi/x86" -o "$dir/$name" \
+			"$top/examples/$name.c" "$build/libgmem-plain/libgmem/libgmem.a" -lnuma -lpthread
+	done
+}
+
+step_run()
+{
+	local flavour name
+
+	need_packages "${packages_libgmem[@]}"
+	check "it builds without a warning" build_libgmem plain --werror -Db_coverage=false
+	[[ -x $build/libgmem-plain/libgmem/tests/gmem-tests ]] || return 0
+	run_meson plain
+	check "it builds with AddressSanitizer and UndefinedBehaviorSanitizer" \
+		build_libgmem asan --werror -Db_sanitize=address,undefined -Db_lundef=false
+	run_meson asan --suite fake --suite kvm
+	check "it builds with ThreadSanitizer" build_libgmem tsan --werror -Db_sanitize=thread -Db_lundef=false
+	for name in inplace dual shared; do
+		check "threads, $name, ThreadSanitizer" env CK_FORK=no TSAN_OPTIONS=halt_on_error=1 \
+			"$build/libgmem-tsan/libgmem/tests/gmem-tests" "fake-$name" threads
+		check "valgrind, $name" env CK_FORK=no CK_DEFAULT_TIMEOUT=0 \
+			valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite \
+			"$build/libgmem-plain/libgmem/tests/gmem-tests" "fake-$name" unit behaviour bad-input exits
+	done
+
+	step=libgmem-examples run_examples
+	for flavour in lab stock; do
+		need_kernel "$flavour" || {
+			failed "the $flavour kernel builds" "see the log" "$build/log/kernel-$flavour.log"
+			continue
+		}
+		case $flavour in
+		lab) step=libgmem-lab run_worlds lab kvm-inplace kvm-inplace-protected kvm-dual kvm-shared ;;
+		stock) step=libgmem-stock run_worlds stock kvm-inplace kvm-dual kvm-shared ;;
+		esac
+	done
+}

@@ -6,22 +6,6 @@
 
 #define MAX_SLOT 65536 /* of KVM's first address space */
 
-size_t gmem_find_binding(const struct gmem_vm *vm, uint64_t gpa)
-{
-	size_t low = 0, high = vm->nr_bindings;
-
-	while (low < high) {
-		size_t mid = low + (high - low) / 2;
-		const struct binding *b = &vm->bindings[mid];
-
-		if (b->gpa + (b->bytes - 1) < gpa)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low;
-}
-
 uint64_t gmem_gpa_of(const struct gmem *memory, uint64_t offset)
 {
 	const struct gmem_vm *vm = memory->vm;
@@ -53,8 +37,8 @@ static int set_slot(struct gmem_vm *vm, const struct binding *b, uint64_t bytes)
 }
 
 /*
- * In dual mode KVM has to be told of what is private, and of nothing when it goes. What
- * was private at these addresses before does not count.
+ * In dual mode KVM has to be told of what is private, and of nothing when it
+ * goes. What was private at these addresses before does not count.
  */
 static int set_binding_attributes(struct gmem_vm *vm, const struct binding *b, bool clear)
 {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The conversion transaction: listeners prepare, the kernel converts, listeners commit;
- * or what was done is undone, last first. Nothing is allocated here.
+ * The conversion transaction: listeners prepare, the kernel converts, listeners
+ * commit; or what was done is undone, last first. Nothing is allocated here.
  *
- * What is going to change is written into each memory's 'plan' first, a bit a page: the
- * state itself cannot tell any more, once it has changed, what has to be committed or
- * undone.
+ * What is going to change is written into each memory's 'plan' first, a bit a
+ * page: the state itself cannot tell any more, once it has changed, what has to
+ * be committed or undone.
  */
 #include "internal.h"
 
@@ -50,7 +50,8 @@ static bool bound_piece(const struct target *t, size_t i, struct piece *piece)
 	return true;
 }
 
-/* The n-th kernel call for the target: by address, one a binding; by offset, one. */
+/* The n-th kernel call for the target: by address, one a binding; by offset,
+ * one. */
 static bool call_piece(const struct target *t, size_t n, struct piece *piece)
 {
 	if (!t->memory)
@@ -137,8 +138,8 @@ static struct gmem_event make_event(const struct piece *p, uint64_t start, uint6
 
 /* --- the kernel's part */
 
-static int convert_in_place(struct gmem *memory, uint64_t offset, uint64_t bytes, uint32_t to,
-			    uint64_t flags, uint64_t *bad)
+static inline int convert_in_place(struct gmem *memory, uint64_t offset, uint64_t bytes,
+				   uint32_t to, uint64_t flags, uint64_t *bad)
 {
 	struct kvm_gmem_convert convert = {
 		.offset = offset,
@@ -169,7 +170,8 @@ int gmem_set_attributes(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, bool p
 	return vm->sys->ioctl(vm->fd, KVM_SET_MEMORY_ATTRIBUTES, &attributes);
 }
 
-/* Where a run of a piece that begins at start may be bound: bindings [*first, *last). */
+/* Where a run of a piece that begins at start may be bound: bindings [*first,
+ * *last). */
 static void bindings_of(const struct target *t, const struct piece *p, uint64_t start,
 			size_t *first, size_t *last)
 {
@@ -181,7 +183,8 @@ static void bindings_of(const struct target *t, const struct piece *p, uint64_t 
 	*last = *first + 1;
 }
 
-/* Attributes go by address: of a run, where it is bound. *at: the binding it stopped at. */
+/* Attributes go by address: of a run, where it is bound. *at: the binding it
+ * stopped at. */
 static int set_attributes_of(const struct target *t, const struct piece *call, uint64_t start,
 			     uint64_t end, size_t *at)
 {
@@ -201,8 +204,9 @@ static int set_attributes_of(const struct target *t, const struct piece *call, u
 }
 
 /*
- * What does not go back has the new state, and is no part of the plan any more: the
- * listeners commit it, and do not roll it back, so that all agree about what is so.
+ * What does not go back has the new state, and is no part of the plan any more:
+ * the listeners commit it, and do not roll it back, so that all agree about
+ * what is so.
  */
 static void keep(const struct target *t, struct gmem *memory, uint64_t start, uint64_t end,
 		 int reason, struct outcome *out)
@@ -310,6 +314,20 @@ static int convert_piece(const struct target *t, const struct piece *p, uint64_t
 	}
 }
 
+/* The kernel's part failed at bad. */
+static void refused(const struct piece *p, int r, uint64_t bad, struct outcome *out,
+		    struct gmem_error *error)
+{
+	out->offset = bad;
+	out->gpa = piece_gpa(p, bad);
+	gmem_fail(error, GMEM_STEP_CONVERT, r, out->gpa, bad,
+		  r == -EAGAIN	    ? "The page at %#llx is in use, pinned or mapped for a "
+				      "device (errno %d)."
+		  : r == -EHWPOISON ? "The page at %#llx is poisoned (errno %d)."
+				    : "The kernel does not convert at %#llx (errno %d).",
+		  (unsigned long long)(out->gpa == GMEM_NOWHERE ? bad : out->gpa), -r);
+}
+
 static int convert_pieces(const struct target *t, uint64_t flags, struct outcome *out,
 			  struct gmem_error *error)
 {
@@ -325,14 +343,7 @@ static int convert_pieces(const struct target *t, uint64_t flags, struct outcome
 		r = convert_piece(t, &p, flags, &bad, out);
 		if (r >= 0)
 			continue;
-		out->offset = bad;
-		out->gpa = piece_gpa(&p, bad);
-		gmem_fail(error, GMEM_STEP_CONVERT, r, out->gpa, bad,
-			  r == -EAGAIN	    ? "The page at %#llx is in use, pinned or mapped for a "
-					      "device (errno %d)."
-			  : r == -EHWPOISON ? "The page at %#llx is poisoned (errno %d)."
-					    : "The kernel does not convert at %#llx (errno %d).",
-			  (unsigned long long)(out->gpa == GMEM_NOWHERE ? bad : out->gpa), -r);
+		refused(&p, r, bad, out, error);
 		while (i-- > first)
 			if (call_piece(t, i, &p))
 				undo_piece(t, &p, p.offset + p.bytes, out);
@@ -624,39 +635,56 @@ static int check_modes(const struct target *t, struct gmem_error *error)
 }
 
 /*
- * Nobody to tell, and one call to make: the kernel knows best what has to be done.
- * Which is most conversions.
+ * Nobody to tell, and one slot or memory that has all of it: one call, and the
+ * kernel knows best what has to be done. Which is most conversions, hence this
+ * way around all that others need.
  */
 static bool is_simple(const struct target *t, struct piece *piece)
 {
-	size_t i, first, end;
-	bool any = false;
+	const struct gmem_vm *vm = t->vm;
+	const struct binding *b;
+	size_t i;
 
-	if (t->vm->first)
+	if (vm->first)
 		return false;
-	call_bounds(t, &first, &end);
-	for (i = first; i < end; i++) {
-		if (!call_piece(t, i, piece))
-			continue;
-		if (any || piece->memory->mode != GMEM_MODE_INPLACE)
-			return false;
-		any = true;
+	if (t->memory) {
+		call_piece(t, 0, piece);
+		return t->memory->mode == GMEM_MODE_INPLACE;
 	}
-	return any;
+	i = gmem_find_binding(vm, t->start);
+	if (i == vm->nr_bindings)
+		return false;
+	b = &vm->bindings[i];
+	if (b->gpa > t->start || t->end - b->gpa > b->bytes || b->memory->mode != GMEM_MODE_INPLACE)
+		return false;
+	*piece = (struct piece){b->memory, b->offset + (t->start - b->gpa), t->end - t->start,
+				t->start, b->slot};
+	return true;
+}
+
+static int convert_simple(const struct target *t, const struct piece *p, uint64_t flags,
+			  struct outcome *out, struct gmem_error *error)
+{
+	uint64_t bad;
+	int r;
+
+	r = convert_in_place(p->memory, p->offset, p->bytes, t->to, flags, &bad);
+	atomic_fetch_add_explicit(r < 0 ? &p->memory->refusals : &p->memory->conversions, 1,
+				  memory_order_relaxed);
+	if (r < 0)
+		refused(p, r, bad, out, error);
+	return r;
 }
 
 static int convert_once(const struct target *t, uint64_t flags, struct outcome *out,
 			struct gmem_error *error)
 {
-	struct piece p;
 	bool any;
 	int r;
 
 	r = check_modes(t, error);
 	if (r)
 		return r;
-	if (is_simple(t, &p))
-		return convert_pieces(t, flags, out, error);
 	r = plan(t, out, &any, error);
 	if (r || !any)
 		return r;
@@ -674,11 +702,12 @@ static int convert_once(const struct target *t, uint64_t flags, struct outcome *
 	return 0;
 }
 
-static int convert(const struct target *t, const struct gmem_convert_options *opt,
-		   struct gmem_convert_result *result, struct gmem_error *error)
+static inline int convert(const struct target *t, const struct gmem_convert_options *opt,
+			  struct gmem_convert_result *result, struct gmem_error *error)
 {
 	const uint32_t attempts = opt->attempts ? opt->attempts : 1;
 	struct outcome out;
+	struct piece p;
 	uint32_t n;
 	int r;
 
@@ -687,8 +716,12 @@ static int convert(const struct target *t, const struct gmem_convert_options *op
 		r = gmem_begin_change(t->vm, error);
 		if (r)
 			return r;
-		r = convert_once(t, opt->flags, &out, error);
-		count(t, r < 0);
+		if (is_simple(t, &p)) {
+			r = convert_simple(t, &p, opt->flags, &out, error);
+		} else {
+			r = convert_once(t, opt->flags, &out, error);
+			count(t, r < 0);
+		}
 		gmem_end_change(t->vm);
 		if (r != -EAGAIN || n >= attempts)
 			break;
@@ -736,23 +769,71 @@ static int check_options(const struct gmem_convert_options *options,
 	return 0;
 }
 
+/* Not inline: the short way shall not make room on the stack for what this needs. */
+__attribute__((noinline)) static int convert_range(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes,
+						   uint32_t state,
+						   const struct gmem_convert_options *options,
+						   struct gmem_convert_result *result,
+						   struct gmem_error *error)
+{
+	const struct target t = {vm, NULL, gpa, gpa + bytes, state};
+	struct gmem_convert_options opt = GMEM_CONVERT_OPTIONS_INIT;
+	int r;
+
+	r = check_options(options, &opt, result, state, error);
+	return r ? r : convert(&t, &opt, result, error);
+}
+
+/*
+ * The shortest way, for what a vCPU does most: no options, nobody to tell, one
+ * slot that converts in place. 1: it is not that, and nothing was done. What
+ * fails fails without a change, so the long way may try it again, and say why.
+ */
+static int convert_shortly(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uint32_t state,
+			   struct gmem_error *error)
+{
+	const struct binding *b;
+	struct gmem *memory;
+	uint64_t bad;
+	size_t i;
+	int r;
+
+	r = gmem_begin_change(vm, error);
+	if (r)
+		return r;
+	r = 1;
+	i = gmem_find_binding(vm, gpa);
+	if (!vm->first && i < vm->nr_bindings) {
+		b = &vm->bindings[i];
+		memory = b->memory;
+		if (b->gpa <= gpa && gpa + bytes - b->gpa <= b->bytes &&
+		    memory->mode == GMEM_MODE_INPLACE &&
+		    !convert_in_place(memory, b->offset + (gpa - b->gpa), bytes, state, 0, &bad)) {
+			atomic_fetch_add_explicit(&memory->conversions, 1, memory_order_relaxed);
+			r = 0;
+		}
+	}
+	gmem_end_change(vm);
+	return r;
+}
+
 PUBLIC int gmem_convert(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uint32_t state,
 			const struct gmem_convert_options *options,
 			struct gmem_convert_result *result, struct gmem_error *error)
 {
-	struct gmem_convert_options opt = GMEM_CONVERT_OPTIONS_INIT;
-	struct target t = {vm, NULL, gpa, gpa + bytes, state};
 	int r;
 
-	if (!vm || !gmem_error_ok(error))
+	if (!vm || (error && !gmem_error_ok(error)))
 		return gmem_bad(error, "There is no VM.");
-	r = check_options(options, &opt, result, state, error);
-	if (r)
-		return r;
-	if (!bytes || gpa % vm->page || bytes % vm->page || t.end < gpa)
+	if (!bytes || (gpa | bytes) & (vm->page - 1) || gpa + bytes < gpa)
 		return gmem_bad(error, "%#llx bytes at %#llx are no range of pages.",
 				(unsigned long long)bytes, (unsigned long long)gpa);
-	return convert(&t, &opt, result, error);
+	if (!options && !result && state - GMEM_STATE_SHARED <= 1) {
+		r = convert_shortly(vm, gpa, bytes, state, error);
+		if (r <= 0)
+			return r;
+	}
+	return convert_range(vm, gpa, bytes, state, options, result, error);
 }
 
 PUBLIC int gmem_convert_offset(struct gmem *memory, uint64_t offset, uint64_t bytes, uint32_t state,

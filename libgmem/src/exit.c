@@ -6,6 +6,12 @@
 #define HC_MAP_GPA_RANGE 12
 #define MAP_GPA_RANGE_ENCRYPTED (UINT64_C(1) << 4)
 
+static bool is_request(const struct kvm_run *run, int run_result)
+{
+	return run->exit_reason == KVM_EXIT_HYPERCALL && !run_result &&
+	       run->hypercall.nr == HC_MAP_GPA_RANGE;
+}
+
 static uint32_t classify_hypercall(const struct gmem_vm *vm, const struct kvm_run *run,
 				   struct gmem_exit *e)
 {
@@ -16,7 +22,7 @@ static uint32_t classify_hypercall(const struct gmem_vm *vm, const struct kvm_ru
 	e->state = run->hypercall.args[2] & MAP_GPA_RANGE_ENCRYPTED ? GMEM_STATE_PRIVATE
 								    : GMEM_STATE_SHARED;
 	e->gpa = gpa;
-	if (!pages || gpa % vm->page || pages > (UINT64_MAX - gpa) / vm->page)
+	if (!pages || gpa & (vm->page - 1) || pages > (UINT64_MAX - gpa) / vm->page)
 		return GMEM_EXIT_INVALID;
 	e->bytes = pages * vm->page;
 	return GMEM_EXIT_CONVERT;
@@ -73,8 +79,8 @@ static int classify_fault(struct gmem_vm *vm, const struct kvm_run *run, int run
 }
 
 /*
- * The same fault many times in a row, with nothing to be done about it. Conversions are
- * progress: two vCPUs may want a page in turn.
+ * The same fault many times in a row, with nothing to be done about it.
+ * Conversions are progress: two vCPUs may want a page in turn.
  */
 static void guard(const struct gmem_exit *before, struct gmem_exit *e)
 {
@@ -106,8 +112,7 @@ PUBLIC int gmem_exit_decode(struct gmem_vm *vm, const struct kvm_run *run, int r
 		if (r < 0)
 			return r;
 		guard(&before, &e);
-	} else if (run->exit_reason == KVM_EXIT_HYPERCALL && !run_result &&
-		   run->hypercall.nr == HC_MAP_GPA_RANGE) {
+	} else if (is_request(run, run_result)) {
 		e.kind = classify_hypercall(vm, run, &e);
 	}
 	gmem_copy_out(exit, &e, sizeof(e));
@@ -138,7 +143,17 @@ PUBLIC int gmem_exit_handle(struct gmem_vm *vm, struct kvm_run *run, int run_res
 
 	if (!gmem_error_ok(error))
 		return -EINVAL;
-	r = gmem_exit_decode(vm, run, run_result, exit);
+	if (vm && run && exit && exit->size == sizeof(*exit) && is_request(run, run_result)) {
+		/* The most frequent one, straight: no copies. */
+		exit->result = 0;
+		exit->bytes = 0;
+		exit->last_bytes = 0; /* no fault that could repeat */
+		exit->repeats = 0;
+		exit->kind = classify_hypercall(vm, run, exit);
+		r = 0;
+	} else {
+		r = gmem_exit_decode(vm, run, run_result, exit);
+	}
 	if (r == -EINVAL)
 		return gmem_bad(error, "There is no VM, no run, or no exit of a known version.");
 	if (r < 0)
@@ -166,6 +181,7 @@ PUBLIC int gmem_exit_handle(struct gmem_vm *vm, struct kvm_run *run, int run_res
 		r = gmem_convert(vm, exit->gpa, exit->bytes, exit->state, options, NULL, error);
 	}
 	gmem_exit_complete(run, exit, r);
-	/* A guest that asked has its answer; one that touched memory would do so again. */
+	/* A guest that asked has its answer; one that touched memory would do so
+	 * again. */
 	return exit->flags & GMEM_EXIT_HYPERCALL ? 0 : r;
 }

@@ -18,8 +18,9 @@
 #define PUBLIC __attribute__((visibility("default")))
 
 /*
- * All that the library asks of the system. Functions return 0 or more, or a negative
- * errno; alloc() returns zeroed memory or NULL. Tests put their own in its place.
+ * All that the library asks of the system. Functions return 0 or more, or a
+ * negative errno; alloc() returns zeroed memory or NULL. Tests put their own in
+ * its place.
  */
 struct gmem_sys {
 	int (*ioctl)(int fd, unsigned long request, void *arg);
@@ -67,10 +68,11 @@ struct gmem_listener {
 };
 
 /*
- * Two locks. Whoever changes anything holds 'change' from begin to end, callbacks
- * included; it finds out when a callback calls back. Whoever only looks holds 'lock'
- * for reading; changers hold it for writing for the moment in which they update what
- * lookers see, so that these never wait for an ioctl of the others.
+ * Two locks. Whoever changes anything holds 'change' from begin to end,
+ * callbacks included; it finds out when a callback calls back. Whoever only
+ * looks holds 'lock' for reading; changers hold it for writing for the moment
+ * in which they update what lookers see, so that these never wait for an ioctl
+ * of the others.
  */
 struct gmem_vm {
 	const struct gmem_sys *sys;
@@ -82,6 +84,7 @@ struct gmem_vm {
 	gmem_log_fn log;
 	void *log_data;
 	pthread_mutex_t change;
+	atomic_uintptr_t changer; /* who holds it: pthread_self(), or 0 */
 	pthread_rwlock_t lock;
 	struct binding *bindings; /* by address */
 	size_t nr_bindings;
@@ -111,7 +114,8 @@ size_t gmem_bitmap_words(uint64_t bits);
 void gmem_bitmap_fill(unsigned long *map, uint64_t first, uint64_t end, bool value);
 /* The first bit in [first, end) that is value, or end. */
 uint64_t gmem_bitmap_find(const unsigned long *map, uint64_t first, uint64_t end, bool value);
-/* The begin of the last run of 1s in [first, *end), *end cut to its end; -1: none. */
+/* The begin of the last run of 1s in [first, *end), *end cut to its end; -1:
+ * none. */
 bool gmem_bitmap_last_run(const unsigned long *map, uint64_t first, uint64_t *start, uint64_t *end);
 uint64_t gmem_bitmap_count(const unsigned long *map, uint64_t first, uint64_t end);
 
@@ -124,8 +128,8 @@ int gmem_bad(struct gmem_error *error, const char *format, ...)
 bool gmem_error_ok(const struct gmem_error *error);
 
 /*
- * option.c: copy a caller's struct of its own size into one of ours, and the other way
- * round. v1 is the size it had in version 1.0.
+ * option.c: copy a caller's struct of its own size into one of ours, and the
+ * other way round. v1 is the size it had in version 1.0.
  */
 int gmem_copy_in(void *to, size_t size, size_t v1, const void *from);
 int gmem_check_out(const void *to, size_t v1);
@@ -135,8 +139,7 @@ void gmem_copy_out(void *to, const void *from, size_t size);
 int gmem_vm_new_sys(int vm_fd, const struct gmem_vm_options *options, struct gmem_vm **ret_vm,
 		    struct gmem_error *error, const struct gmem_sys *sys);
 void gmem_vm_put(struct gmem_vm *vm);
-int gmem_begin_change(struct gmem_vm *vm, struct gmem_error *error);
-void gmem_end_change(struct gmem_vm *vm);
+int gmem_cannot_change(struct gmem_error *error);
 void gmem_log(const struct gmem_vm *vm, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
@@ -150,8 +153,24 @@ uint64_t gmem_pages(const struct gmem *memory);
 int gmem_create_fd(struct gmem_vm *vm, uint64_t bytes, uint64_t flags);
 
 /* bind.c: the caller holds either lock */
-/* Index of the first binding that ends above gpa; nr_bindings if there is none. */
-size_t gmem_find_binding(const struct gmem_vm *vm, uint64_t gpa);
+/* Index of the first binding that ends above gpa; nr_bindings if there is none.
+ */
+static inline size_t gmem_find_binding(const struct gmem_vm *vm, uint64_t gpa)
+{
+	size_t low = 0, high = vm->nr_bindings;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+		const struct binding *b = &vm->bindings[mid];
+
+		if (b->gpa + (b->bytes - 1) < gpa)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
 /* Where an offset is in the guest, or GMEM_NOWHERE. */
 uint64_t gmem_gpa_of(const struct gmem *memory, uint64_t offset);
 
@@ -168,8 +187,30 @@ int gmem_set_attributes(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, bool p
 /* contents.c */
 int gmem_punch(const struct gmem *memory, int fd, uint64_t offset, uint64_t bytes);
 
+/*
+ * A callback that calls back is told so, and does not hang. By hand, since a
+ * mutex that checks for that costs twice as much, and conversions are short.
+ */
+static inline int gmem_begin_change(struct gmem_vm *vm, struct gmem_error *error)
+{
+	const uintptr_t self = (uintptr_t)pthread_self();
+
+	if (atomic_load_explicit(&vm->changer, memory_order_relaxed) == self)
+		return gmem_cannot_change(error);
+	pthread_mutex_lock(&vm->change);
+	atomic_store_explicit(&vm->changer, self, memory_order_relaxed);
+	return 0;
+}
+
+static inline void gmem_end_change(struct gmem_vm *vm)
+{
+	atomic_store_explicit(&vm->changer, 0, memory_order_relaxed);
+	pthread_mutex_unlock(&vm->change);
+}
+
 /* listener.c */
-/* Ask all listeners, or stop at the first that refuses and roll back those before. */
+/* Ask all listeners, or stop at the first that refuses and roll back those
+ * before. */
 int gmem_tell_prepare(struct gmem_vm *vm, const struct gmem_event *event, struct gmem_error *error);
 void gmem_tell_commit(struct gmem_vm *vm, const struct gmem_event *event);
 void gmem_tell_rollback(struct gmem_vm *vm, const struct gmem_event *event);

@@ -15,16 +15,9 @@ PUBLIC void gmem_version(unsigned int *ret_major, unsigned int *ret_minor)
 
 static int init_locks(struct gmem_vm *vm)
 {
-	pthread_mutexattr_t attr;
 	int r;
 
-	r = pthread_mutexattr_init(&attr);
-	if (r)
-		return -r;
-	/* So that a callback that calls back is told, and does not hang. */
-	pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK);
-	r = pthread_mutex_init(&vm->change, &attr);
-	pthread_mutexattr_destroy(&attr);
+	r = pthread_mutex_init(&vm->change, NULL);
 	if (r)
 		return -r;
 	r = pthread_rwlock_init(&vm->lock, NULL);
@@ -184,15 +177,8 @@ void gmem_log(const struct gmem_vm *vm, const char *format, ...)
 	vm->log(vm->log_data, message);
 }
 
-int gmem_begin_change(struct gmem_vm *vm, struct gmem_error *error)
+int gmem_cannot_change(struct gmem_error *error)
 {
-	if (!pthread_mutex_lock(&vm->change))
-		return 0;
 	return gmem_fail(error, GMEM_STEP_ARGUMENTS, -EDEADLK, GMEM_NOWHERE, GMEM_NOWHERE,
 			 "A callback of this VM may not change its memory.");
-}
-
-void gmem_end_change(struct gmem_vm *vm)
-{
-	pthread_mutex_unlock(&vm->change);
 }

@@ -91,17 +91,49 @@ run_worlds()
 	)
 }
 
-# Each of them ends well on the patched kernel, and on the stock one those that can.
+libgmem_cc()
+{
+	local out=$1
+	shift
+
+	"${CC:-gcc}" -O2 -Wall -Werror -D_GNU_SOURCE -I"$top/libgmem/include" -isystem "$top/libgmem/uapi" \
+		-isystem "$top/libgmem/uapi/x86" -o "$out" "$@"
+}
+
+# What a guest or a caller hands over is anything at all.
+run_fuzz()
+{
+	local dir=$build/libgmem-fuzz
+
+	mkdir -p "$dir"
+	CC=clang libgmem_cc "$dir/fuzz" -g -fsanitize=fuzzer,address,undefined \
+		-fno-sanitize-recover=undefined -I"$top/libgmem/src" "$top"/libgmem/src/*.c \
+		"$top"/libgmem/tests/{fuzz,fake}.c -lpthread
+	"$dir/fuzz" -max_total_time=40 -rss_limit_mb=4096 -artifact_prefix="$dir/" -print_final_stats=1
+}
+
+# The examples, as their users build them but for pkg-config; each has to end well.
 run_examples()
 {
 	local name dir=$build/libgmem-examples
 
 	mkdir -p "$dir"
 	for name in probe numa guest dual; do
-		check "$name builds" gcc -O2 -Wall -Werror -I"$top/libgmem/include" \
-			-isystem "$top/libgmem/uapi" -isystem "$top/libgmem/uapi/x86" -o "$dir/$name" \
-			"$top/examples/$name.c" "$build/libgmem-plain/libgmem/libgmem.a" -lnuma -lpthread
+		libgmem_cc "$dir/$name" "$top/examples/$name.c" "$build/libgmem-plain/libgmem/libgmem.a" -lnuma -lpthread
 	done
+	in_lab lab --timeout 120 -- sh -ec 'for name in probe numa guest dual; do
+		echo "--- $name"; "$1/$name"; done' - "$dir"
+}
+
+# In instructions; fails where it gets much worse, see bench/README.md.
+run_overhead()
+{
+	local dir=$build/libgmem-bench
+
+	mkdir -p "$dir"
+	libgmem_cc "$dir/bench" "$top/bench/libgmem.c" -Wl,--wrap=malloc,--wrap=calloc \
+		"$build/libgmem-plain/libgmem/libgmem.a" -lpthread
+	in_lab lab --icount --timeout 200 -- "$dir/bench"
 }
 
 step_run()
@@ -124,14 +156,17 @@ step_run()
 			"$build/libgmem-plain/libgmem/tests/gmem-tests" "fake-$name" unit behaviour bad-input exits
 	done
 
-	step=libgmem-examples run_examples
+	check "exits and options, fuzzed" run_fuzz
+
 	for flavour in lab stock; do
 		need_kernel "$flavour" || {
 			failed "the $flavour kernel builds" "see the log" "$build/log/kernel-$flavour.log"
 			continue
 		}
 		case $flavour in
-		lab) step=libgmem-lab run_worlds lab kvm-inplace kvm-inplace-protected kvm-dual kvm-shared ;;
+		lab) step=libgmem-lab run_worlds lab kvm-inplace kvm-inplace-protected kvm-dual kvm-shared
+			check "the examples" run_examples
+			check "what the library adds" run_overhead ;;
 		stock) step=libgmem-stock run_worlds stock kvm-inplace kvm-dual kvm-shared ;;
 		esac
 	done

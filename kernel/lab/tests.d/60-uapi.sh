@@ -12,8 +12,8 @@ build_uapi()
 	rm -f "$dir"/{uapi,vmm,init}
 	kmake lab -s headers_install INSTALL_HDR_PATH="$dir"
 	gcc "${flags[@]}" -isystem "$dir/include" -o "$dir/uapi" "$source/uapi.c"
-	gcc "${flags[@]}" -isystem "$dir/include" -pthread -o "$dir/vmm" \
-		"$source"/linux-guest/{vmm,memory,cpu,load,acpi}.c
+	gcc "${flags[@]}" -isystem "$dir/include" -I "$top/examples/launcher" -pthread -o "$dir/vmm" \
+		"$source"/linux-guest/{vmm,memory,cpu,load}.c "$top/examples/launcher/acpi.c"
 	gcc "${flags[@]}" -static -s -o "$dir/init" "$source/linux-guest/init.c"
 }
 

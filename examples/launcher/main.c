@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * gmem-launch: runs a Linux guest in memory that this process cannot read. It is small
+ * so that authors of VMMs can read it: memory.c is the part about libgmem.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <numa.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+#include <linux/kvm.h>
+
+#include "launch.h"
+
+/* Pages of KVM's own, below the BIOS's end: only Intel needs them. */
+#define IDENTITY_MAP 0xfeffc000ul
+#define TSS_ADDR 0xfeffd000ul
+
+void die(const char *format, ...)
+{
+	va_list args;
+
+	serial_end();
+	fflush(stdout);
+	fprintf(stderr, "gmem-launch: ");
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fprintf(stderr, "\n");
+	_exit(1);
+}
+
+static void usage(int status)
+{
+	fprintf(status ? stderr : stdout,
+		"usage: gmem-launch --kernel BZIMAGE [OPTION...]\n"
+		"  --initrd FILE          an initial RAM disk\n"
+		"  --append ARGS          the kernel's command line (console=ttyS0)\n"
+		"  --mem SIZE             memory, e.g. 512M; at most 3G (256M)\n"
+		"  --cpus N               processors, at most %d (1)\n"
+		"  --numa H:SIZE,...      a node of the guest each, on node H of the host\n"
+		"  --mode MODE            auto, inplace, dual or shared (auto)\n"
+		"  --vm-type TYPE         auto, plain or sw-protected (auto: plain)\n"
+		"  --private, --shared    what the memory is (private)\n"
+		"  --map FILE.svg         a picture of the memory, at the end\n"
+		"  --stats                what was where, at the end\n"
+		"At a terminal Ctrl-A x ends it.\n",
+		MAX_CPUS);
+	exit(status);
+}
+
+static uint64_t parse_size(const char *text, char **end)
+{
+	uint64_t value;
+	int shift = 0;
+
+	errno = 0;
+	value = strtoull(text, end, 10);
+	if (*end == text || *text == '-' || errno)
+		die("'%s' is no size", text);
+	switch (**end) {
+	case 'G':
+		shift += 10;
+		__attribute__((fallthrough));
+	case 'M':
+		shift += 10;
+		__attribute__((fallthrough));
+	case 'K':
+		shift += 10;
+		++*end;
+	}
+	if (value > MAX_RAM >> shift || !value)
+		die("'%s': memory is at most %llu MiB", text, MAX_RAM >> 20);
+	return value << shift;
+}
+
+static void parse_numa(struct options *o, const char *text)
+{
+	uint64_t start = 0;
+	char *end;
+
+	for (;; text = end + 1) {
+		struct node *node = &o->nodes[o->nr_nodes];
+
+		if (o->nr_nodes == MAX_NODES)
+			die("a guest has at most %d nodes", MAX_NODES);
+		node->host = (int)strtol(text, &end, 10);
+		if (end == text || *end != ':' || node->host < 0)
+			die("--numa wants NODE:SIZE[,NODE:SIZE...], not '%s'", text);
+		node->start = start;
+		node->bytes = parse_size(end + 1, &end);
+		if (node->bytes % (2 << 20))
+			die("a node's memory has to be a multiple of 2 MiB");
+		start += node->bytes;
+		o->nr_nodes++;
+		if (!*end)
+			break;
+		if (*end != ',')
+			die("--numa: what is '%s'?", end);
+	}
+	if (start > MAX_RAM)
+		die("memory is at most %llu MiB", MAX_RAM >> 20);
+	o->bytes = start;
+}
+
+static unsigned long parse_name(const char *what, const char *text, const char *const *names)
+{
+	unsigned long i;
+
+	for (i = 0; names[i]; i++)
+		if (!strcmp(text, names[i]))
+			return i;
+	die("there is no %s '%s'", what, text);
+}
+
+static void parse(struct options *o, int argc, char **argv)
+{
+	static const struct option known[] = {
+		{"kernel", required_argument, NULL, 'k'}, {"initrd", required_argument, NULL, 'i'},
+		{"append", required_argument, NULL, 'a'}, {"mem", required_argument, NULL, 'm'},
+		{"cpus", required_argument, NULL, 'c'},	  {"numa", required_argument, NULL, 'n'},
+		{"mode", required_argument, NULL, 'o'},	  {"vm-type", required_argument, NULL, 't'},
+		{"private", no_argument, NULL, 'p'},	  {"shared", no_argument, NULL, 's'},
+		{"map", required_argument, NULL, 'M'},	  {"stats", no_argument, NULL, 'S'},
+		{"help", no_argument, NULL, 'h'},	  {NULL, 0, NULL, 0}};
+	static const char *const modes[] = {"auto", "inplace", "dual", "shared", NULL};
+	static const char *const types[] = {"auto", "plain", "sw-protected", NULL};
+	char *end;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
+		switch (c) {
+		case 'k':
+			o->kernel = optarg;
+			break;
+		case 'i':
+			o->initrd = optarg;
+			break;
+		case 'a':
+			o->append = optarg;
+			break;
+		case 'm':
+			o->bytes = parse_size(optarg, &end);
+			if (*end || o->bytes % (2 << 20) || o->bytes < 32 << 20)
+				die("--mem wants a multiple of 2M, from 32M on, not '%s'", optarg);
+			break;
+		case 'c':
+			o->cpus = (unsigned int)strtoul(optarg, &end, 10);
+			if (*end || !o->cpus || o->cpus > MAX_CPUS)
+				die("--cpus wants 1 to %d, not '%s'", MAX_CPUS, optarg);
+			break;
+		case 'n':
+			parse_numa(o, optarg);
+			break;
+		case 'o':
+			o->mode = (uint32_t)parse_name("mode", optarg, modes);
+			break;
+		case 't':
+			o->vm_type = parse_name("type", optarg, types) == 2;
+			break;
+		case 'p':
+			o->shared = false;
+			break;
+		case 's':
+			o->shared = true;
+			break;
+		case 'M':
+			o->map = optarg;
+			break;
+		case 'S':
+			o->stats = true;
+			break;
+		case 'h':
+			usage(0);
+			break;
+		default:
+			usage(2);
+		}
+	}
+	if (optind < argc || !o->kernel)
+		usage(2);
+	/* All in one, wherever. */
+	if (!o->nr_nodes)
+		o->nodes[o->nr_nodes++] = (struct node){0, o->bytes, -1};
+}
+
+static void check_nodes(const struct options *o)
+{
+	unsigned int i;
+
+	for (i = 0; i < o->nr_nodes; i++)
+		if (o->nodes[i].host >= 0 &&
+		    (numa_available() < 0 ||
+		     !numa_bitmask_isbitset(numa_all_nodes_ptr, (unsigned int)o->nodes[i].host)))
+			die("the host has no node %d with memory", o->nodes[i].host);
+}
+
+static int create_vm(int kvm, const struct options *o)
+{
+	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
+	uint64_t identity_map = IDENTITY_MAP;
+	int vm;
+
+	vm = ioctl(kvm, KVM_CREATE_VM, o->vm_type);
+	if (vm < 0)
+		die("KVM has no %s VM: %s", o->vm_type ? "software-protected" : "plain",
+		    strerror(errno));
+	if (ioctl(vm, KVM_SET_TSS_ADDR, TSS_ADDR) < 0 ||
+	    ioctl(vm, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) < 0 ||
+	    ioctl(vm, KVM_CREATE_IRQCHIP, 0) < 0 || ioctl(vm, KVM_CREATE_PIT2, &pit) < 0)
+		die("KVM has no interrupt controller or timer: %s", strerror(errno));
+	return vm;
+}
+
+int main(int argc, char **argv)
+{
+	struct options options = {
+		.append = "console=ttyS0", .bytes = 256 << 20, .cpus = 1, .mode = GMEM_MODE_AUTO};
+	uint64_t rsdp, entry;
+	uint8_t *ram;
+	int kvm, vm;
+
+	parse(&options, argc, argv);
+	check_nodes(&options);
+	if (access(options.kernel, R_OK))
+		die("kernel %s: %s", options.kernel, strerror(errno));
+	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (kvm < 0)
+		die("/dev/kvm: %s", strerror(errno));
+	vm = create_vm(kvm, &options);
+
+	memory_open(vm, &options);
+	ram = memory_map();
+	rsdp = acpi_write(ram, options.cpus, options.nr_nodes > 1 ? options.nodes : NULL,
+			  options.nr_nodes > 1 ? options.nr_nodes : 0);
+	if (!rsdp)
+		die("the ACPI tables do not fit");
+	entry = boot_load(ram, &options, rsdp);
+	if (options.shared)
+		fprintf(stderr,
+			"gmem-launch: the guest's memory is SHARED: this process can read it\n");
+	else
+		memory_seal();
+
+	vcpu_create(kvm, vm, &options, entry);
+	serial_begin(vm);
+	vcpu_run_all();
+	serial_end();
+	if (options.stats)
+		memory_show(&options);
+	if (options.map)
+		map_draw(options.map, &options);
+	return 0;
+}

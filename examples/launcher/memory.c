@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The guest's memory: all that this launcher does with libgmem, in the order in which
+ * a VMM does it.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <numa.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "launch.h"
+
+static const char *const mode_names[] = {"auto", "in-place", "dual", "shared"};
+
+static struct gmem_vm *vm;
+static struct gmem *memory;
+static uint8_t *map;
+static uint64_t bytes;
+static unsigned long told, requests, refused;
+static uint64_t request_ns;
+
+struct gmem_vm *memory_vm(void)
+{
+	return vm;
+}
+
+struct gmem *memory_of(void)
+{
+	return memory;
+}
+
+/* A device that reaches shared memory would be mapped and unmapped here. */
+static void on_commit(void *data, const struct gmem_event *event)
+{
+	(void)data;
+	(void)event;
+	told++;
+}
+
+static void listen(void)
+{
+	struct gmem_listener_ops ops = GMEM_LISTENER_OPS_INIT;
+	struct gmem_error error = GMEM_ERROR_INIT;
+	struct gmem_listener *listener;
+
+	ops.commit = on_commit;
+	if (gmem_listener_add(vm, &ops, NULL, &listener, &error) < 0)
+		die("%s", error.message);
+}
+
+/* Before anything is allocated: on which node of the host each of the guest's is. */
+static void place(const struct options *options)
+{
+	struct gmem_error error = GMEM_ERROR_INIT;
+	unsigned int i;
+
+	for (i = 0; i < options->nr_nodes; i++) {
+		const struct node *node = &options->nodes[i];
+		struct bitmask *nodes;
+		int r;
+
+		if (node->host < 0)
+			continue;
+		nodes = numa_allocate_nodemask();
+		numa_bitmask_setbit(nodes, (unsigned int)node->host);
+		r = gmem_set_policy(memory, node->start, node->bytes, GMEM_POLICY_BIND, nodes,
+				    &error);
+		numa_bitmask_free(nodes);
+		if (r < 0)
+			die("node %d: %s", node->host, error.message);
+	}
+}
+
+void memory_open(int vm_fd, const struct options *options)
+{
+	struct gmem_vm_options vm_options = GMEM_VM_OPTIONS_INIT;
+	struct gmem_options memory_options = GMEM_OPTIONS_INIT;
+	struct gmem_error error = GMEM_ERROR_INIT;
+
+	vm_options.flags = GMEM_VM_MAP_GPA_RANGE;
+	if (gmem_vm_new(vm_fd, &vm_options, &vm, &error) < 0)
+		die("%s", error.message);
+
+	/* Never shared without having been told so. */
+	memory_options.mode = options->mode;
+	memory_options.initial = options->shared ? GMEM_STATE_SHARED : GMEM_STATE_PRIVATE;
+	if (gmem_new(vm, options->bytes, &memory_options, &memory, &error) < 0)
+		die("no private memory: %s (--shared does without.)", error.message);
+	if (!options->shared && gmem_mode(memory) != GMEM_MODE_INPLACE)
+		die("%s mode loses what is loaded before it becomes private; only in-place mode "
+		    "boots a "
+		    "guest that does not know: %s",
+		    mode_names[gmem_mode(memory)], gmem_vm_why_not(vm, GMEM_CAP_INPLACE));
+	bytes = options->bytes;
+	place(options);
+	if (gmem_bind(memory, 0, 0, 0, bytes, &error) < 0)
+		die("%s", error.message);
+	listen();
+}
+
+/* To load the image: shared for now. */
+uint8_t *memory_map(void)
+{
+	struct gmem_error error = GMEM_ERROR_INIT;
+	void *address;
+
+	if (gmem_convert(vm, 0, bytes, GMEM_STATE_SHARED, NULL, NULL, &error) < 0 ||
+	    gmem_map(memory, 0, bytes, 0, &address, &error) < 0)
+		die("%s", error.message);
+	map = address;
+	return map;
+}
+
+static __thread sigjmp_buf refused_here;
+
+static void on_sigbus(int signal)
+{
+	(void)signal;
+	siglongjmp(refused_here, 1);
+}
+
+static bool can_read(uint64_t offset)
+{
+	if (sigsetjmp(refused_here, 1))
+		return false;
+	(void)*(volatile uint8_t *)(map + offset);
+	return true;
+}
+
+/* Before the first instruction: private, in place, with all that was loaded. */
+void memory_seal(void)
+{
+	struct sigaction action = {.sa_handler = on_sigbus};
+	struct gmem_error error = GMEM_ERROR_INIT;
+	uint64_t offset, readable = 0;
+
+	if (gmem_convert(vm, 0, bytes, GMEM_STATE_PRIVATE, NULL, NULL, &error) < 0)
+		die("%s", error.message);
+	sigaction(SIGBUS, &action, NULL);
+	for (offset = 0; offset < bytes; offset += PAGE)
+		readable += can_read(offset);
+	fprintf(stderr,
+		"gmem-launch: %" PRIu64 " MiB are private; the launcher can read %" PRIu64
+		" of %" PRIu64 " pages\n",
+		bytes >> 20, readable, bytes / PAGE);
+	if (readable)
+		die("that is not what private means");
+}
+
+static uint64_t now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
+/* Each exit of a vCPU comes by here: 0 is done, 1 is the caller's. */
+int memory_exit(struct gmem_exit *exit, void *run, int run_result)
+{
+	struct gmem_convert_options options = GMEM_CONVERT_OPTIONS_INIT;
+	struct gmem_error error = GMEM_ERROR_INIT;
+	uint64_t begin = now();
+	int r;
+
+	/* A page can be in use for a moment. */
+	options.attempts = 10;
+	options.pause_us = 1000;
+	r = gmem_exit_handle(vm, run, run_result, exit, &options, &error);
+	if (r == 1)
+		return 1;
+	requests++;
+	request_ns += now() - begin;
+	if (exit->result < 0)
+		refused++;
+	if (r < 0)
+		die("the guest cannot go on: %s", error.message);
+	return 0;
+}
+
+void memory_show(const struct options *options)
+{
+	struct gmem_stats stats = GMEM_STATS_INIT;
+	struct gmem_error error = GMEM_ERROR_INIT;
+	uint64_t on[1024];
+	unsigned int i, n;
+
+	if (gmem_stats(memory, &stats, &error) < 0)
+		die("%s", error.message);
+	fprintf(stderr,
+		"gmem-launch: %s mode; %" PRIu64 " KiB private, %" PRIu64 " KiB shared, %" PRIu64
+		" KiB of it in memory\n",
+		mode_names[gmem_mode(memory)], stats.private_bytes >> 10, stats.shared_bytes >> 10,
+		(stats.resident_guest + stats.resident_shared) >> 10);
+	fprintf(stderr,
+		"gmem-launch: %lu requests of the guest in %" PRIu64
+		" us, %lu refused; the listener was told of %lu runs\n",
+		requests, request_ns / 1000, refused, told);
+	for (i = 0; i < options->nr_nodes; i++) {
+		const struct node *node = &options->nodes[i];
+
+		if (gmem_placement(memory, node->start, node->bytes, on, 1024, &error) < 0) {
+			fprintf(stderr, "gmem-launch: node %u: %s\n", i, error.message);
+			continue;
+		}
+		fprintf(stderr, "gmem-launch: the guest's node %u is on", i);
+		for (n = 0; n < 1024; n++)
+			if (on[n])
+				fprintf(stderr, " host node %u (%" PRIu64 " KiB)", n, on[n] >> 10);
+		fprintf(stderr, "\n");
+	}
+}

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash disable=SC2154,SC2016
+#
+# The demo: a Linux guest in memory that its VMM cannot read, and the evidence.
+
+demo_dir=$build/demo
+packages_demo=(meson ninja-build gcc libc6-dev libnuma-dev pkg-config cpio)
+
+# build/demo: the launcher, and an initrd with the guest's program in it.
+build_demo()
+{
+	mkdir -p "$demo_dir/root"
+	[[ -f $build/meson/build.ninja ]] || meson setup "$build/meson" "$top" -Dtests=disabled
+	ninja -C "$build/meson" examples/launcher/gmem-launch
+	gcc -O2 -Wall -static -s -o "$demo_dir/root/init" "$top/examples/guest/init.c"
+	(cd "$demo_dir/root" && echo init | cpio -o -H newc --quiet) >"$demo_dir/initrd"
+	kmake lab bzImage
+}
+
+# Inside the machine. Each part says what it shows, shows it, and stops where it is not so.
+demo_script='
+	launch=$1 kernel=$2 initrd=$3
+	out=$LAB_RESULTS/demo
+	append="console=ttyS0 quiet panic=-1 rdinit=/init"
+	bad() { echo "NOT SO: $1"; exit 1; }
+	# Run the launcher until the guest has told of its secret, and take a core of it.
+	core() {
+		rm -f /tmp/core
+		ulimit -c unlimited
+		echo /tmp/core >/proc/sys/kernel/core_pattern
+		"$launch" --kernel "$kernel" --initrd "$initrd" --append "$append wait=60" --mem 128M "$@" \
+			</dev/null >"$out/console" 2>"$out/said" &
+		pid=$!
+		# Shared mappings are to be in it too: the memory is one.
+		echo 0x7f >/proc/$pid/coredump_filter
+		n=0
+		until grep -q "backwards, is [0-9a-f]\{32\}" "$out/console" || [ $n -ge 600 ]; do sleep 0.1; n=$((n + 1)); done
+		kill -ABRT $pid
+		wait $pid
+		[ -s /tmp/core ] || bad "there is no core"
+		backwards=$(sed -n "s/\r//; s/.*backwards, is \([0-9a-f]*\).*/\1/p" "$out/console")
+		[ ${#backwards} = 32 ] || bad "the guest told no secret"
+		secret=$(echo "$backwards" | awk "{for (i = length; i; i--) printf \"%s\", substr(\$0, i, 1)}")
+		found=$(grep -aob "$secret" /tmp/core | wc -l)
+		size=$(($(stat -c %s /tmp/core) >> 20))
+	}
+
+	echo
+	echo "1. Linux boots in memory that was private before its first instruction,"
+	echo "   half of it on each of two NUMA nodes:"
+	echo
+	"$launch" --kernel "$kernel" --initrd "$initrd" --append "$append" --cpus 2 --numa 0:128M,1:128M \
+		--stats --map "$out/map.svg" </dev/null 2>&1 | sed "s/\r//; s/^/   | /" | tee "$out/first"
+	grep -q "can read 0 of 65536 pages" "$out/first" || bad "the launcher could read it"
+	grep -q "guest: Linux is up on 2 processors" "$out/first" || bad "Linux did not come up"
+	grep -q "on nodes 0-1" "$out/first" || bad "the guest does not see its nodes"
+	grep -q "262144 KiB private" "$out/first" || bad "not all of it is private"
+	grep -qE "node 0 is on host node 0 \([0-9]+ KiB\)$" "$out/first" &&
+		grep -qE "node 1 is on host node 1 \([0-9]+ KiB\)$" "$out/first" || bad "the memory is elsewhere"
+
+	echo
+	echo "2. The guest keeps a secret. A core dump of the launcher, with all that it has mapped:"
+	core
+	[ "$found" = 0 ] || bad "it is in there $found times"
+	echo "   $size MiB, in which the secret $secret is found $found times"
+
+	echo
+	echo "3. The same guest in ordinary shared memory, to see that it would be found:"
+	core --shared
+	[ "$found" -gt 0 ] || bad "it was not found"
+	echo "   $size MiB, in which the secret $secret is found $found times"
+	exit 0'
+
+# shellcheck disable=SC2317 # reached through main
+cmd_demo()
+{
+	(($# == 0)) || usage_error "demo takes no argument."
+	need_packages "${packages_vm[@]}" "${packages_kernel[@]}" "${packages_demo[@]}"
+	need_kernel lab
+	lock builds
+	with_progress "building libgmem, the launcher and the guest" "$build/log/demo.log" build_demo ||
+		die "the demo does not build: see build/log/demo.log."
+	unlock builds
+	rm -rf "$results/demo"
+	mkdir -p "$results/demo"
+	cmd_run --timeout 300 -- sh -c "$demo_script" - "$build/meson/examples/launcher/gmem-launch" \
+		"$(kernel_dir lab)/arch/x86/boot/bzImage" "$demo_dir/initrd" ||
+		die "the demo did not show what it should: see build/results/demo."
+	echo
+	echo "The picture is in build/results/demo/map.svg."
+}

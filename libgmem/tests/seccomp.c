@@ -18,6 +18,11 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 
+/* A name that is cut short is on no list, and the test says so. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wformat-truncation"
+#endif
+
 #ifndef SYS_cachestat
 #define SYS_cachestat 451
 #endif
@@ -38,7 +43,7 @@ static const struct {
 };
 
 static const struct {
-	const char *name;
+	char name[32];
 	unsigned long number;
 } requests[] = {
 #define REQUEST(name)                                                                              \
@@ -75,7 +80,7 @@ static bool has_word(const char *line, const char *word)
 {
 	char padded[100];
 
-	snprintf(padded, sizeof(padded), " %s ", word);
+	snprintf(padded, sizeof(padded), " %.90s ", word);
 	return strstr(line, padded);
 }
 
@@ -116,7 +121,7 @@ static void check_name(void *data, const char *name)
 	const struct check_names *check = data;
 	char word[100];
 
-	snprintf(word, sizeof(word), "%s%s", strncmp(name, "KVM_", 4) ? "" : "ioctl:", name);
+	snprintf(word, sizeof(word), "%s%.80s", strncmp(name, "KVM_", 4) ? "" : "ioctl:", name);
 	if (!strcmp(name, "nanosleep"))
 		snprintf(word, sizeof(word), "clock_nanosleep");
 	ck_assert_msg(has_word(check->line, word), "%s calls %s, which the list does not have",

@@ -6,6 +6,7 @@
 #include <linux/mman.h>
 #include <linux/sizes.h>
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -31,6 +32,7 @@
 /* So large that what else happens on the machine does not matter. */
 #define SIZE		SZ_16M
 #define NOISE		SZ_4M
+#define NOISE_INODES	200
 #define NR_PAGES	(SIZE / PAGE_SIZE)
 
 #define SMALL		SZ_64K
@@ -166,12 +168,45 @@ static int64_t free_memory(void)
 	return mem_value("MemFree") + pages * PAGE_SIZE;
 }
 
+/*
+ * KASAN keeps what is freed in a quarantine, up to a 32nd of all memory, and
+ * counts it as in use.  To shrink a cache takes its objects out of there.
+ */
+static void shrink_slabs(void)
+{
+	char path[512];
+	struct dirent *e;
+	DIR *dir;
+	int fd;
+
+	dir = opendir("/sys/kernel/slab");
+	while (dir && (e = readdir(dir))) {
+		snprintf(path, sizeof(path), "/sys/kernel/slab/%s/shrink", e->d_name);
+		fd = open(path, O_WRONLY);
+		if (fd < 0)
+			continue;
+		TEST_ASSERT(write(fd, "1", 1) == 1, "%s: %s", path, strerror(errno));
+		close(fd);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static int64_t nr_inodes(void)
+{
+	return file_value("/proc/slabinfo", "gmem_inode");
+}
+
+static int64_t settled_inodes;
+
 /* Who went before may still be giving memory back. */
 static int64_t settled_free(void)
 {
-	int64_t now = free_memory(), before;
+	int64_t now, before;
 	int ms;
 
+	shrink_slabs();
+	now = free_memory();
 	for (ms = 0; ms < PATIENCE_MS; ms += 50) {
 		before = now;
 		usleep(50000);
@@ -179,7 +214,26 @@ static int64_t settled_free(void)
 		if (llabs(now - before) < NOISE / 16)
 			break;
 	}
+	settled_inodes = nr_inodes();
 	return now;
+}
+
+/* All is back that has been taken since settled_free() returned @free. */
+static void assert_all_back(int64_t free)
+{
+	int64_t lost, inodes;
+	int ms;
+
+	for (ms = 0;; ms += 500) {
+		shrink_slabs();
+		lost = free - free_memory();
+		inodes = nr_inodes() - settled_inodes;
+		if ((lost < NOISE && inodes < NOISE_INODES) || ms >= PATIENCE_MS)
+			break;
+		usleep(500000);
+	}
+	TEST_ASSERT(lost < NOISE && inodes < NOISE_INODES,
+		    "%ld bytes and %ld inodes are missing", lost, inodes);
 }
 
 GMEM_TEST(gmem_account, meminfo)
@@ -219,8 +273,7 @@ GMEM_TEST(gmem_account, meminfo)
 	self->fd = -1;
 	assert_meminfo("Cached", cached);
 	assert_meminfo("Unevictable", unevictable);
-	assert_soon(free_memory() > free - NOISE, "%ld bytes are missing",
-		    free - free_memory());
+	assert_all_back(free);
 }
 
 static int64_t proc_status(const char *key)
@@ -326,18 +379,18 @@ GMEM_TEST(gmem_account, cachestat)
 		       SMALL - 4 * PAGE_SIZE);
 }
 
-/* Memory that is made and dropped a thousand times: return what is missing. */
-static int64_t lost_in_cycles(struct kvm_vm *vm)
+/* Memory that is made and dropped a thousand times. */
+GMEM_TEST(gmem_account, cycles)
 {
-	int64_t free = 0, lost;
-	int fd, i, ms;
+	int64_t free = 0;
+	int fd, i;
 
 	for (i = 0; i < 1000; i++) {
 		/* Not before all that is set up once is set up. */
 		if (i == 10)
 			free = settled_free();
-		fd = gmem_create(vm, SMALL, i % 2 ? GMEM_FLAGS_PRIVATE :
-						    GMEM_FLAGS_SHARED);
+		fd = gmem_create(self->vm, SMALL, i % 2 ? GMEM_FLAGS_PRIVATE :
+							  GMEM_FLAGS_SHARED);
 		populate(fd, 0, SMALL);
 		/* Some runs, so that the map has a size. */
 		gmem_make_shared(fd, PAGE_SIZE, PAGE_SIZE);
@@ -346,46 +399,8 @@ static int64_t lost_in_cycles(struct kvm_vm *vm)
 		close(fd);
 	}
 
-	for (ms = 0; ms < PATIENCE_MS / 6; ms += 10) {
-		lost = free - free_memory();
-		if (lost < NOISE)
-			break;
-		usleep(10000);
-	}
-	return lost;
-}
-
-/* KASAN keeps objects that are freed for a while, up to a 32nd of all memory. */
-static bool has_quarantine(void)
-{
-	char line[256];
-	bool has = false;
-	FILE *f = fopen("/proc/kallsyms", "r");
-
-	while (f && !has && fgets(line, sizeof(line), f))
-		has = strstr(line, " kasan_quarantine_put");
-	if (f)
-		fclose(f);
-	return has;
-}
-
-GMEM_TEST(gmem_account, cycles)
-{
-	int64_t inodes = file_value("/proc/slabinfo", "gmem_inode");
-	int64_t lost, noise = has_quarantine() ? 24 * SZ_1M : NOISE;
-	int round;
-
-	/* All of it would be 62 MiB, each time; the quarantine fills up. */
-	for (round = 0; round < 5; round++) {
-		lost = lost_in_cycles(self->vm);
-		if (lost < noise)
-			break;
-	}
-	TEST_ASSERT(lost < noise, "%ld bytes are missing", lost);
-	if (inodes >= 0)
-		assert_soon(file_value("/proc/slabinfo", "gmem_inode") <
-			    inodes + 200, "%ld inodes, and %ld before",
-			    file_value("/proc/slabinfo", "gmem_inode"), inodes);
+	/* All of it would be 62 MiB, and 990 inodes. */
+	assert_all_back(free);
 }
 
 GMEM_TEST(gmem_account, round_trip_takes_no_memory)
@@ -566,8 +581,7 @@ GMEM_TEST(gmem_account, killed)
 				    "It takes no memory");
 		vmm_kill(&vmm);
 	}
-	assert_soon(free_memory() > free - NOISE, "%ld bytes are missing",
-		    free - free_memory());
+	assert_all_back(free);
 }
 
 GMEM_TEST(gmem_account, killed_while_running)
@@ -587,8 +601,7 @@ GMEM_TEST(gmem_account, killed_while_running)
 		usleep(100000 + i * 77777);
 		vmm_kill(&vmm);
 	}
-	assert_soon(free_memory() > free - NOISE, "%ld bytes are missing",
-		    free - free_memory());
+	assert_all_back(free);
 }
 
 /*

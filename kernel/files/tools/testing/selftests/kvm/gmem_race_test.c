@@ -197,6 +197,7 @@ static int gmem_fd;
 static uint8_t *gmem_mem;
 static int nr_nodes;
 static uint64_t *child_counts;
+static uint64_t stack_tops[NR_VCPUS];
 
 enum { REQUEST_SHARED, REQUEST_PRIVATE };
 
@@ -611,21 +612,47 @@ static uint64_t thread_seed(void)
 	       __atomic_add_fetch(&nr, 1, __ATOMIC_RELAXED) * 0x9e3779b9;
 }
 
-/* A guest that has lost its way cannot say more than this. */
+/*
+ * A guest that has lost its way.  Where KVM resets a vCPU that shuts down, as it
+ * does with SVM, the registers say nothing any more.  But the exceptions that led
+ * there are on the stack, the first one at the top, unless it is the stack itself
+ * that is gone; and as stacks have no gap between them, they may have run from
+ * one vCPU's into the next one's below it.
+ */
 static void fail_exit(struct kvm_vcpu *vcpu)
 {
-	struct kvm_vcpu_events events;
-	struct kvm_sregs sregs;
-	struct kvm_regs regs;
+	const uint64_t size = DEFAULT_STACK_PGS * PAGE_SIZE;
+	/* What handlers.S and the CPU push. */
+	struct {
+		uint64_t vector, error_code, rip, cs, rflags, rsp;
+	} *f;
+	unsigned int n = 0;
+	char first[128] = "no exception got as far as its stack";
+	uint8_t *stack;
+	int64_t at;
+	int i;
 
 	vcpu_dump(stderr, vcpu, 2);
-	vcpu_regs_get(vcpu, &regs);
-	vcpu_sregs_get(vcpu, &sregs);
-	vcpu_events_get(vcpu, &events);
-	TEST_FAIL("Unexpected exit %s of vCPU %u: rip %#llx rsp %#llx cr2 %#llx cr3 %#llx idt %#llx exception %u (%u)",
-		  exit_reason_str(vcpu->run->exit_reason), vcpu->id, regs.rip,
-		  regs.rsp, sregs.cr2, sregs.cr3, sregs.idt.base,
-		  events.exception.nr, events.exception.injected);
+	for (i = NR_VCPUS - 1; i >= 0; i--) {
+		stack = addr_gva2hva(vm, stack_tops[i] - size);
+		for (at = size - sizeof(*f); at >= 0; at -= 8) {
+			f = (void *)(stack + at);
+			/* The only code segment; a bit that is always set. */
+			if (f->vector >= 32 || f->cs != 8 || !(f->rflags & 2))
+				continue;
+			if (n++ >= 8)
+				continue;
+			fprintf(stderr, "  vCPU %d: exception %lu (0x%lx), rip 0x%lx, rsp 0x%lx\n",
+				i, f->vector, f->error_code, f->rip, f->rsp);
+			if (n == 1)
+				snprintf(first, sizeof(first),
+					 "at first exception %lu (0x%lx) of vCPU %d, rip 0x%lx, rsp 0x%lx",
+					 f->vector, f->error_code, i, f->rip, f->rsp);
+		}
+	}
+
+	TEST_FAIL("Unexpected exit %s of vCPU %u: %s",
+		  exit_reason_str(vcpu->run->exit_reason), vcpu->id, first);
 }
 
 static void *vcpu_thread(void *arg)
@@ -1336,6 +1363,7 @@ static void test_race(unsigned long type, const char *name, uint64_t seed,
 	pthread_t threads[NR_VCPUS + ARRAY_SIZE(host_threads)];
 	struct vm_shape shape = { .mode = VM_MODE_DEFAULT, .type = type };
 	struct kvm_vcpu *vcpus[NR_VCPUS];
+	struct kvm_regs regs;
 	uint64_t *stop;
 	unsigned int i, waited;
 	int status;
@@ -1367,6 +1395,8 @@ static void test_race(unsigned long type, const char *name, uint64_t seed,
 		child_main(stop);
 
 	for (i = 0; i < NR_VCPUS; i++) {
+		vcpu_regs_get(vcpus[i], &regs);
+		stack_tops[i] = align_up(regs.rsp, PAGE_SIZE);
 		vcpu_args_set(vcpus[i], 1, i);
 		pthread_create(&threads[i], NULL, vcpu_thread, vcpus[i]);
 	}

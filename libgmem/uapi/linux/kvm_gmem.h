@@ -25,6 +25,8 @@
 #define KVM_GMEM_CAP_ZERO_RANGE		(1U << 2)	/* FALLOC_FL_ZERO_RANGE */
 #define KVM_GMEM_CAP_SEEK		(1U << 3)	/* SEEK_DATA, SEEK_HOLE */
 #define KVM_GMEM_CAP_MEMPOLICY		(1U << 4)	/* mbind() places the memory */
+#define KVM_GMEM_CAP_LINK		(1U << 5)	/* KVM_LINK_GUEST_MEMFD */
+#define KVM_GMEM_CAP_CLONE		(1U << 6)	/* KVM_GMEM_FREEZE, KVM_CLONE_GUEST_MEMFD */
 
 #define KVM_GMEM_IOC			0xE9
 
@@ -99,5 +101,43 @@ struct kvm_gmem_get_ranges {
 #define KVM_GMEM_RANGES_BY_NODE		(1U << 0)
 
 #define KVM_GMEM_GET_RANGES		_IOWR(KVM_GMEM_IOC, 0x02, struct kvm_gmem_get_ranges)
+
+/**
+ * struct kvm_gmem_freeze - let nothing change the memory any more
+ * @error_offset: out, on failure: the first byte that is in the way, or 0
+ * @flags: in: must be 0
+ * @reserved: in: must be 0
+ *
+ * There is no way back.
+ */
+struct kvm_gmem_freeze {
+	__u64 error_offset;
+	__u64 flags;
+	__u64 reserved[2];
+};
+
+#define KVM_GMEM_FREEZE			_IOWR(KVM_GMEM_IOC, 0x03, struct kvm_gmem_freeze)
+
+/*
+ * The two below act on a VM, and return a new guest_memfd of that VM.
+ */
+
+/**
+ * struct kvm_link_guest_memfd - which memory
+ * @fd: in: a guest_memfd of any VM of the same process and type
+ * @flags: in: must be 0
+ * @reserved: in: must be 0
+ */
+struct kvm_link_guest_memfd {
+	__u32 fd;
+	__u32 flags;
+	__u64 reserved[3];
+};
+
+/* The same memory, in another VM or once more in this one. */
+#define KVM_LINK_GUEST_MEMFD		_IOW(KVM_GMEM_IOC, 0x04, struct kvm_link_guest_memfd)
+
+/* New memory that reads like @fd, which is frozen, and is copied where written. */
+#define KVM_CLONE_GUEST_MEMFD		_IOW(KVM_GMEM_IOC, 0x05, struct kvm_link_guest_memfd)
 
 #endif /* _LINUX_KVM_GMEM_H */

@@ -47,7 +47,8 @@ FIXTURE_TEARDOWN(gmem_create)
 GMEM_TEST(gmem_create, capabilities)
 {
 	uint32_t all = KVM_GMEM_CAP_CONVERT | KVM_GMEM_CAP_RANGES |
-		       KVM_GMEM_CAP_ZERO_RANGE | KVM_GMEM_CAP_SEEK;
+		       KVM_GMEM_CAP_ZERO_RANGE | KVM_GMEM_CAP_SEEK |
+		       KVM_GMEM_CAP_LINK | KVM_GMEM_CAP_CLONE;
 	struct kvm_gmem_convert arg = {};
 	int fd;
 

@@ -307,7 +307,7 @@ GMEM_TEST(gmem_link, cycles)
 {
 	int i, fd, fd2;
 
-	for (i = 0; i < 200; i++) {
+	for (i = 0; i < 60; i++) {
 		struct kvm_vm *one = vm_create_barebones_type(variant->type);
 		struct kvm_vm *two = vm_create_barebones_type(variant->type);
 

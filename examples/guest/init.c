@@ -1,9 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The only program of the demo's guest: says where it is, keeps a secret in its memory
- * for as long as "wait=SECONDS" on the kernel's command line says, and turns the machine
- * off. Build it with -static, and put it into an initrd as /init.
+ * The first program of the demo's guest: says where it is, keeps a secret in its memory,
+ * and turns the machine off. Build it with -static, and put it into an initrd as /init.
+ * On the kernel's command line there may be, and is done in this order:
+ *
+ *   ask                   read a line from the console, and say it again
+ *   run=PROGRAM,ARG,...   load /gmem_window.ko, run that
+ *   wait=SECONDS          keep the secret for so long
+ *   restart               do not turn the machine off, restart it
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +18,9 @@
 #include <sys/random.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define SECRET_LEN 32
@@ -54,19 +62,66 @@ static volatile char *keep_secret(void)
 	return secret;
 }
 
+static void load_driver(void)
+{
+	int fd = open("/gmem_window.ko", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || syscall(SYS_finit_module, fd, "", 0))
+		printf("guest: no driver for windows: %s\n", strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
+/* The words of a program's command line are put together with commas. */
+static void run(char *words)
+{
+	char *argv[16] = {NULL};
+	int n = 0, status;
+	pid_t pid;
+
+	words[strcspn(words, " ")] = 0;
+	for (char *word = strtok(words, ","); word && n < 15; word = strtok(NULL, ","))
+		argv[n++] = word;
+	if (!n)
+		return;
+	load_driver();
+	pid = fork();
+	if (!pid) {
+		execv(argv[0], argv);
+		printf("guest: %s: %s\n", argv[0], strerror(errno));
+		_exit(127);
+	}
+	if (pid > 0 && waitpid(pid, &status, 0) == pid && status)
+		printf("guest: %s ended with status %#x\n", argv[0], status);
+}
+
+static void ask(void)
+{
+	char line[256];
+
+	printf("guest: say something\n");
+	if (!fgets(line, sizeof(line), stdin))
+		line[0] = 0;
+	line[strcspn(line, "\n")] = 0;
+	printf("guest: you said '%s'\n", line);
+}
+
 int main(void)
 {
 	volatile char *secret;
-	const char *wait;
+	char *cmdline, *words, *wait;
 	int console;
 
 	mkdir("/proc", 0755);
 	mkdir("/sys", 0755);
+	mkdir("/dev", 0755);
 	mount("proc", "/proc", "proc", 0, NULL);
 	mount("sysfs", "/sys", "sysfs", 0, NULL);
+	mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
 	mknod("/console", S_IFCHR | 0600, makedev(5, 1));
 	console = open("/console", O_RDWR);
 	if (console >= 0) {
+		dup2(console, STDIN_FILENO);
 		dup2(console, STDOUT_FILENO);
 		dup2(console, STDERR_FILENO);
 	}
@@ -75,9 +130,17 @@ int main(void)
 	printf("guest: Linux is up on %ld processors\n", sysconf(_SC_NPROCESSORS_ONLN));
 	printf("guest: my memory is on nodes %s\n", slurp("/sys/devices/system/node/has_memory"));
 	secret = keep_secret();
-	wait = strstr(slurp("/proc/cmdline"), "wait=");
+	cmdline = strdup(slurp("/proc/cmdline"));
+	if (!cmdline)
+		return 1;
+	wait = strstr(cmdline, "wait=");
+	if (strstr(cmdline, " ask"))
+		ask();
+	words = strstr(cmdline, " run=");
+	if (words && (words = strdup(words + 5)))
+		run(words);
 	sleep(wait ? (unsigned int)atoi(wait + 5) : 0);
 	printf("guest: good bye%s\n", secret && secret[0] ? "" : " (without a secret)");
-	reboot(RB_POWER_OFF);
+	reboot(strstr(cmdline, " restart") ? RB_AUTOBOOT : RB_POWER_OFF);
 	return 1;
 }

@@ -27,7 +27,7 @@ struct options {
 	struct node nodes[MAX_NODES];
 	uint32_t mode;
 	unsigned long vm_type;
-	bool shared, stats;
+	bool shared, stats, talk;
 };
 
 /* One sentence on stderr, the terminal as it was, status 1. */
@@ -38,6 +38,10 @@ void memory_open(int vm_fd, const struct options *options);
 uint8_t *memory_map(void);
 void memory_seal(void);
 int memory_exit(struct gmem_exit *exit, void *run, int run_result);
+uint64_t memory_readable(uint64_t offset, uint64_t size); /* how many pages, now */
+/* What the guest shares; false where it does not, or no longer */
+bool memory_read(uint64_t gpa, void *to, size_t size);
+bool memory_write(uint64_t gpa, const void *from, size_t size);
 void memory_show(const struct options *options);
 struct gmem_vm *memory_vm(void);
 struct gmem *memory_of(void);
@@ -51,6 +55,12 @@ void serial_end(void);
 bool serial_port(uint16_t port);
 void serial_write(uint16_t port, uint8_t value);
 uint8_t serial_read(uint16_t port);
+
+/* talk.c: the other end of examples/guest */
+void talk_begin(void);
+void talk_told(const struct gmem_event *event);
+bool talk_port(uint16_t port);
+void talk_ring(uint32_t page);
 
 /* vcpu.c */
 void vcpu_create(int kvm, int vm_fd, const struct options *options, uint64_t entry);

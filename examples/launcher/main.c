@@ -49,6 +49,7 @@ static void usage(int status)
 		"  --private, --shared    what the memory is (private)\n"
 		"  --map FILE.svg         a picture of the memory, at the end\n"
 		"  --stats                what was where, at the end\n"
+		"  --talk                 answer examples/guest, and say what it converts\n"
 		"At a terminal Ctrl-A x ends it.\n",
 		MAX_CPUS);
 	exit(status);
@@ -120,14 +121,21 @@ static unsigned long parse_name(const char *what, const char *text, const char *
 
 static void parse(struct options *o, int argc, char **argv)
 {
-	static const struct option known[] = {
-		{"kernel", required_argument, NULL, 'k'}, {"initrd", required_argument, NULL, 'i'},
-		{"append", required_argument, NULL, 'a'}, {"mem", required_argument, NULL, 'm'},
-		{"cpus", required_argument, NULL, 'c'},	  {"numa", required_argument, NULL, 'n'},
-		{"mode", required_argument, NULL, 'o'},	  {"vm-type", required_argument, NULL, 't'},
-		{"private", no_argument, NULL, 'p'},	  {"shared", no_argument, NULL, 's'},
-		{"map", required_argument, NULL, 'M'},	  {"stats", no_argument, NULL, 'S'},
-		{"help", no_argument, NULL, 'h'},	  {NULL, 0, NULL, 0}};
+	static const struct option known[] = {{"kernel", required_argument, NULL, 'k'},
+					      {"initrd", required_argument, NULL, 'i'},
+					      {"append", required_argument, NULL, 'a'},
+					      {"mem", required_argument, NULL, 'm'},
+					      {"cpus", required_argument, NULL, 'c'},
+					      {"numa", required_argument, NULL, 'n'},
+					      {"mode", required_argument, NULL, 'o'},
+					      {"vm-type", required_argument, NULL, 't'},
+					      {"private", no_argument, NULL, 'p'},
+					      {"shared", no_argument, NULL, 's'},
+					      {"map", required_argument, NULL, 'M'},
+					      {"stats", no_argument, NULL, 'S'},
+					      {"talk", no_argument, NULL, 'T'},
+					      {"help", no_argument, NULL, 'h'},
+					      {NULL, 0, NULL, 0}};
 	static const char *const modes[] = {"auto", "inplace", "dual", "shared", NULL};
 	static const char *const types[] = {"auto", "plain", "sw-protected", NULL};
 	char *end;
@@ -174,6 +182,9 @@ static void parse(struct options *o, int argc, char **argv)
 			break;
 		case 'S':
 			o->stats = true;
+			break;
+		case 'T':
+			o->talk = true;
 			break;
 		case 'h':
 			usage(0);
@@ -249,6 +260,8 @@ int main(int argc, char **argv)
 
 	vcpu_create(kvm, vm, &options, entry);
 	serial_begin(vm);
+	if (options.talk)
+		talk_begin();
 	vcpu_run_all();
 	serial_end();
 	if (options.stats)

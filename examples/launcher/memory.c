@@ -33,12 +33,88 @@ struct gmem *memory_of(void)
 	return memory;
 }
 
+/*
+ * What the guest makes private again is gone from under the mapping at any time: whoever
+ * touches it has to be ready for that.
+ */
+static __thread sigjmp_buf refused_here;
+static __thread volatile sig_atomic_t careful;
+
+static void on_sigbus(int number)
+{
+	if (careful)
+		siglongjmp(refused_here, 1);
+	signal(number, SIG_DFL); /* it comes again, and ends this */
+}
+
+/* In one piece with the memory that it touches, and only that. */
+__attribute__((noinline)) static bool copy(void *to, const void *from, size_t size)
+{
+	if (sigsetjmp(refused_here, 1)) {
+		careful = 0;
+		return false;
+	}
+	careful = 1;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	memcpy(to, from, size);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	careful = 0;
+	return true;
+}
+
+static bool can_read(uint64_t offset)
+{
+	uint8_t byte;
+
+	return copy(&byte, map + offset, 1);
+}
+
+uint64_t memory_readable(uint64_t offset, uint64_t size)
+{
+	uint64_t at, readable = 0;
+
+	for (at = offset; at < offset + size; at += PAGE)
+		readable += can_read(at);
+	return readable;
+}
+
+/*
+ * Where that is mapped here, if all of it is shared. An address of the guest's making may
+ * be anywhere, and may be private: then it is not to be touched.
+ */
+static uint8_t *find_shared(uint64_t gpa, size_t size)
+{
+	struct gmem_location location = GMEM_LOCATION_INIT;
+
+	if (gmem_lookup(vm, gpa, &location) < 0)
+		return NULL;
+	gmem_unref(location.memory);
+	if (location.state != GMEM_STATE_SHARED || size > location.bytes ||
+	    size > PAGE - gpa % PAGE)
+		return NULL;
+	return map + location.offset;
+}
+
+bool memory_read(uint64_t gpa, void *to, size_t size)
+{
+	const uint8_t *from = find_shared(gpa, size);
+
+	return from && copy(to, from, size);
+}
+
+bool memory_write(uint64_t gpa, const void *from, size_t size)
+{
+	uint8_t *to = find_shared(gpa, size);
+
+	return to && copy(to, from, size);
+}
+
 /* A device that reaches shared memory would be mapped and unmapped here. */
 static void on_commit(void *data, const struct gmem_event *event)
 {
 	(void)data;
-	(void)event;
 	told++;
+	talk_told(event);
 }
 
 static void listen(void)
@@ -79,6 +155,7 @@ void memory_open(int vm_fd, const struct options *options)
 {
 	struct gmem_vm_options vm_options = GMEM_VM_OPTIONS_INIT;
 	struct gmem_options memory_options = GMEM_OPTIONS_INIT;
+	struct sigaction action = {.sa_handler = on_sigbus};
 	struct gmem_error error = GMEM_ERROR_INIT;
 
 	vm_options.flags = GMEM_VM_MAP_GPA_RANGE;
@@ -96,6 +173,7 @@ void memory_open(int vm_fd, const struct options *options)
 		    "guest that does not know: %s",
 		    mode_names[gmem_mode(memory)], gmem_vm_why_not(vm, GMEM_CAP_INPLACE));
 	bytes = options->bytes;
+	sigaction(SIGBUS, &action, NULL);
 	place(options);
 	if (gmem_bind(memory, 0, 0, 0, bytes, &error) < 0)
 		die("%s", error.message);
@@ -115,34 +193,15 @@ uint8_t *memory_map(void)
 	return map;
 }
 
-static __thread sigjmp_buf refused_here;
-
-static void on_sigbus(int signal)
-{
-	(void)signal;
-	siglongjmp(refused_here, 1);
-}
-
-static bool can_read(uint64_t offset)
-{
-	if (sigsetjmp(refused_here, 1))
-		return false;
-	(void)*(volatile uint8_t *)(map + offset);
-	return true;
-}
-
 /* Before the first instruction: private, in place, with all that was loaded. */
 void memory_seal(void)
 {
-	struct sigaction action = {.sa_handler = on_sigbus};
 	struct gmem_error error = GMEM_ERROR_INIT;
-	uint64_t offset, readable = 0;
+	uint64_t readable;
 
 	if (gmem_convert(vm, 0, bytes, GMEM_STATE_PRIVATE, NULL, NULL, &error) < 0)
 		die("%s", error.message);
-	sigaction(SIGBUS, &action, NULL);
-	for (offset = 0; offset < bytes; offset += PAGE)
-		readable += can_read(offset);
+	readable = memory_readable(0, bytes);
 	fprintf(stderr,
 		"gmem-launch: %" PRIu64 " MiB are private; the launcher can read %" PRIu64
 		" of %" PRIu64 " pages\n",

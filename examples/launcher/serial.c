@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A 16450 on COM1: the guest's console on the terminal, in both directions. */
-#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -30,6 +30,13 @@ void serial_end(void)
 	if (raw)
 		tcsetattr(STDIN_FILENO, TCSANOW, &before);
 	raw = false;
+}
+
+/* The terminal as it was, and then what the signal is for: the handler is gone by now. */
+static void on_end(int number)
+{
+	serial_end();
+	raise(number);
 }
 
 /* The lock is held. */
@@ -72,11 +79,16 @@ static void *receive(void *arg)
 
 void serial_begin(int vm_fd)
 {
+	static const int ends[] = {SIGHUP, SIGINT, SIGQUIT, SIGABRT, SIGSEGV, SIGTERM};
+	struct sigaction action = {.sa_handler = on_end, .sa_flags = (int)SA_RESETHAND};
 	struct termios now;
 	pthread_t thread;
+	size_t i;
 
 	vm = vm_fd;
 	if (isatty(STDIN_FILENO) && !tcgetattr(STDIN_FILENO, &before)) {
+		for (i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+			sigaction(ends[i], &action, NULL);
 		now = before;
 		cfmakeraw(&now);
 		now.c_oflag = before.c_oflag;

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <linux/kvm.h>
+#include <asm/kvm_para.h>
 
 #include "launch.h"
 
@@ -60,6 +61,9 @@ static void set_cpuid(int kvm, int vcpu, unsigned int id)
 		case 0xb:
 		case 0x1f:
 			e->edx = id;
+			break;
+		case 0x40000001: /* KVM's own: the guest may ask for conversions */
+			e->eax |= 1u << KVM_FEATURE_HC_MAP_GPA_RANGE;
 			break;
 		case 0x80000008:
 			e->ecx = 0;
@@ -161,6 +165,8 @@ static void port_write(uint16_t port, uint32_t value)
 {
 	if (serial_port(port))
 		serial_write(port, (uint8_t)value);
+	else if (talk_port(port))
+		talk_ring(value);
 	else if (port == PM1_EVENT + 2)
 		pm1_enable = (uint16_t)value;
 	else if (port == PM1_CONTROL && value & SLEEP_ENABLE && (value >> 10 & 7) == SLEEP_TYPE_OFF)

@@ -6,15 +6,25 @@
 demo_dir=$build/demo
 packages_demo=(meson ninja-build gcc libc6-dev libnuma-dev pkg-config cpio)
 
-# build/demo: the launcher, and an initrd with the guest's program in it.
+# build/demo: the launcher, and an initrd with the guest's programs and driver in it.
 build_demo()
 {
-	mkdir -p "$demo_dir/root"
+	local name
+
+	mkdir -p "$demo_dir/root" "$demo_dir/module"
 	[[ -f $build/meson/build.ninja ]] || meson setup "$build/meson" "$top" -Dtests=disabled
 	ninja -C "$build/meson" examples/launcher/gmem-launch
 	gcc -O2 -Wall -static -s -o "$demo_dir/root/init" "$top/examples/guest/init.c"
-	(cd "$demo_dir/root" && echo init | cpio -o -H newc --quiet) >"$demo_dir/initrd"
+	gcc -O2 -Wall -static -s -o "$demo_dir/root/window" "$top/examples/guest/window.c"
 	kmake lab bzImage
+	# What make leaves behind is to be in build/, so the sources are too.
+	for name in Kbuild gmem_window.c gmem_window.h; do
+		cmp -s "$top/examples/guest/$name" "$demo_dir/module/$name" ||
+			cp "$top/examples/guest/$name" "$demo_dir/module/$name"
+	done
+	kmake lab M="$demo_dir/module" modules
+	cp "$demo_dir/module/gmem_window.ko" "$demo_dir/root/"
+	(cd "$demo_dir/root" && printf '%s\n' init window gmem_window.ko | cpio -o -H newc --quiet) >"$demo_dir/initrd"
 }
 
 # Inside the machine. Each part says what it shows, shows it, and stops where it is not so.

@@ -65,6 +65,7 @@ struct gmem_listener;
 #define GMEM_STEP_ROLLBACK UINT32_C(12) /* undoing that: see gmem_convert(3) */
 #define GMEM_STEP_DISCARD UINT32_C(13)	/* freeing or zeroing contents */
 #define GMEM_STEP_EXIT UINT32_C(14)	/* an exit that cannot be handled */
+#define GMEM_STEP_FREEZE UINT32_C(15)	/* freezing it */
 
 #define GMEM_NOWHERE UINT64_MAX /* a GPA or offset that the failure is not about */
 
@@ -104,6 +105,8 @@ void gmem_version(unsigned int *ret_major, unsigned int *ret_minor);
 #define GMEM_CAP_ZERO (UINT64_C(1) << 6)	  /* gmem_zero() */
 #define GMEM_CAP_MEMORY_FAULT (UINT64_C(1) << 7)  /* KVM says which memory a vCPU faulted on */
 #define GMEM_CAP_MAP_GPA_RANGE (UINT64_C(1) << 8) /* a guest can ask for conversions */
+#define GMEM_CAP_LINK (UINT64_C(1) << 9)	  /* gmem_relink() */
+#define GMEM_CAP_CLONE (UINT64_C(1) << 10)	  /* gmem_freeze(), gmem_clone() */
 
 struct gmem_vm_options {
 	size_t size;
@@ -481,6 +484,39 @@ int gmem_discard(struct gmem *memory, uint64_t offset, uint64_t bytes, struct gm
  * -EOPNOTSUPP without GMEM_CAP_ZERO, and in dual mode.
  */
 int gmem_zero(struct gmem *memory, uint64_t offset, uint64_t bytes, struct gmem_error *error);
+
+/* --- life after the VM */
+
+/*
+ * The same memory once more, for another VM of this process and of the same type: with
+ * its contents, its states and its policy. Who converts, zeroes or discards through one
+ * does so for all of them; the listeners of the others are not told, so unbind there
+ * first. The memory goes with the last of them. -EOPNOTSUPP without GMEM_CAP_LINK, and
+ * in dual mode; -EINVAL: the VM is of another type; -EPERM: memory is of a VM that
+ * another process made. The caller has one reference.
+ */
+int gmem_relink(struct gmem *memory, struct gmem_vm *vm, struct gmem **ret_memory,
+		struct gmem_error *error);
+
+/*
+ * Let nothing change the memory any more, for good: a guest's write becomes an exit, a
+ * write to a mapping SIGBUS; conversions, discarding, zeroing and allocating are -EPERM.
+ * Doing it again succeeds. -EAGAIN: memory is in use (pinned), error says where.
+ * -EOPNOTSUPP without GMEM_CAP_CLONE, in dual mode, and for a clone.
+ */
+int gmem_freeze(struct gmem *memory, struct gmem_error *error);
+
+/*
+ * Make a memory for vm that reads as memory, which is frozen, and is private and shared
+ * at the same places: a page is copied when the guest first writes it, or the host first
+ * touches it, and then placed by the clone's own policy, which begins as the default. It
+ * takes as long for much memory as for little. GMEM_CONVERT_ZERO is -EOPNOTSUPP in it:
+ * discard, and convert. The frozen memory stays for as long as a clone does. Guests that
+ * share pages can find out about each other: see gmem_relink(3). -EINVAL: it is not
+ * frozen, or vm is of another type; -EPERM and -EOPNOTSUPP as with gmem_relink().
+ */
+int gmem_clone(struct gmem *memory, struct gmem_vm *vm, struct gmem **ret_memory,
+	       struct gmem_error *error);
 
 #ifdef __cplusplus
 }

@@ -51,7 +51,7 @@ extern const struct gmem_sys gmem_sys_real;
 #define GMEM_MAX_NODES 1024
 #define GMEM_NODE_WORDS (GMEM_MAX_NODES / (8 * sizeof(unsigned long)))
 
-#define GMEM_NR_CAPS 9
+#define GMEM_NR_CAPS 11
 
 struct binding {
 	uint64_t gpa;
@@ -150,7 +150,14 @@ int gmem_probe(struct gmem_vm *vm, struct gmem_error *error);
 int gmem_check_range(const struct gmem *memory, uint64_t offset, uint64_t bytes,
 		     struct gmem_error *error);
 uint64_t gmem_pages(const struct gmem *memory);
+/* A new descriptor by an ioctl of the VM, close-on-exec. */
+int gmem_ask_fd(struct gmem_vm *vm, unsigned long request, void *arg);
 int gmem_create_fd(struct gmem_vm *vm, uint64_t bytes, uint64_t flags);
+/* A struct gmem with one reference, and all that it needs but its descriptors. */
+int gmem_reserve(struct gmem_vm *vm, uint64_t bytes, uint32_t mode, struct gmem **ret_memory,
+		 struct gmem_error *error);
+int gmem_map_for_slots(struct gmem *memory, struct gmem_error *error);
+void gmem_release(struct gmem *memory);
 
 /* bind.c: the caller holds either lock */
 /* Index of the first binding that ends above gpa; nr_bindings if there is none.

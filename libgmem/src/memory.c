@@ -5,12 +5,11 @@
 
 #include "internal.h"
 
-int gmem_create_fd(struct gmem_vm *vm, uint64_t bytes, uint64_t flags)
+int gmem_ask_fd(struct gmem_vm *vm, unsigned long request, void *arg)
 {
-	struct kvm_create_guest_memfd create = {.size = bytes, .flags = flags};
 	int fd, r;
 
-	fd = vm->sys->ioctl(vm->fd, KVM_CREATE_GUEST_MEMFD, &create);
+	fd = vm->sys->ioctl(vm->fd, request, arg);
 	if (fd < 0)
 		return fd;
 	/* The kernel makes it without. */
@@ -20,6 +19,13 @@ int gmem_create_fd(struct gmem_vm *vm, uint64_t bytes, uint64_t flags)
 		return r;
 	}
 	return fd;
+}
+
+int gmem_create_fd(struct gmem_vm *vm, uint64_t bytes, uint64_t flags)
+{
+	struct kvm_create_guest_memfd create = {.size = bytes, .flags = flags};
+
+	return gmem_ask_fd(vm, KVM_CREATE_GUEST_MEMFD, &create);
 }
 
 static const struct {
@@ -54,7 +60,7 @@ static int choose_mode(const struct gmem_vm *vm, struct gmem_options *opt, struc
 }
 
 /* The maps that conversions need, so that these need not allocate. */
-static int reserve(struct gmem *memory)
+static int reserve_maps(struct gmem *memory)
 {
 	const struct gmem_sys *sys = memory->vm->sys;
 	size_t words = gmem_bitmap_words(gmem_pages(memory));
@@ -71,7 +77,7 @@ static int reserve(struct gmem *memory)
 	return memory->private && memory->residue ? 0 : -ENOMEM;
 }
 
-static void release(struct gmem *memory)
+void gmem_release(struct gmem *memory)
 {
 	struct gmem_vm *vm = memory->vm;
 	const struct gmem_sys *sys = vm->sys;
@@ -98,6 +104,27 @@ static int advise(const struct gmem_sys *sys, void *address, size_t bytes, uint6
 	if (r >= 0 && flags & GMEM_MAP_DONTFORK)
 		r = sys->madvise(address, bytes, MADV_DONTFORK);
 	return r;
+}
+
+int gmem_map_for_slots(struct gmem *memory, struct gmem_error *error)
+{
+	const struct gmem_sys *sys = memory->vm->sys;
+	int r;
+
+	/* In place there is no address that slots could need. */
+	if (memory->mode == GMEM_MODE_INPLACE)
+		return 0;
+	r = sys->mmap(memory->shared_fd, 0, memory->bytes, PROT_READ | PROT_WRITE, &memory->map);
+	if (r < 0)
+		return gmem_fail(error, GMEM_STEP_MAP, r, GMEM_NOWHERE, GMEM_NOWHERE,
+				 "Cannot map %llu bytes for the slots (errno %d).",
+				 (unsigned long long)memory->bytes, -r);
+	/* Whether guest memory is dumped and inherited is for gmem_map() to say. */
+	r = advise(sys, memory->map, memory->bytes, GMEM_MAP_DONTDUMP | GMEM_MAP_DONTFORK);
+	if (r < 0)
+		return gmem_fail(error, GMEM_STEP_MAP, r, GMEM_NOWHERE, GMEM_NOWHERE,
+				 "Cannot keep a mapping out of dumps and children (errno %d).", -r);
+	return 0;
 }
 
 static int create(struct gmem *memory, uint32_t initial, struct gmem_error *error)
@@ -128,21 +155,30 @@ static int create(struct gmem *memory, uint32_t initial, struct gmem_error *erro
 		if (initial == GMEM_STATE_PRIVATE)
 			gmem_bitmap_fill(memory->private, 0, gmem_pages(memory), true);
 	}
-	/* In place there is no address that slots could need. */
-	if (memory->mode != GMEM_MODE_INPLACE) {
-		r = sys->mmap(memory->shared_fd, 0, memory->bytes, PROT_READ | PROT_WRITE,
-			      &memory->map);
-		if (r < 0)
-			return gmem_fail(error, GMEM_STEP_MAP, r, GMEM_NOWHERE, GMEM_NOWHERE,
-					 "Cannot map %llu bytes for the slots (errno %d).",
-					 (unsigned long long)memory->bytes, -r);
-		/* Whether guest memory is dumped and inherited is for gmem_map() to say. */
-		r = advise(sys, memory->map, memory->bytes, GMEM_MAP_DONTDUMP | GMEM_MAP_DONTFORK);
-		if (r < 0)
-			return gmem_fail(
-				error, GMEM_STEP_MAP, r, GMEM_NOWHERE, GMEM_NOWHERE,
-				"Cannot keep a mapping out of dumps and children (errno %d).", -r);
+	return gmem_map_for_slots(memory, error);
+}
+
+int gmem_reserve(struct gmem_vm *vm, uint64_t bytes, uint32_t mode, struct gmem **ret_memory,
+		 struct gmem_error *error)
+{
+	struct gmem *memory = vm->sys->alloc(1, sizeof(*memory));
+
+	if (!memory)
+		return gmem_fail(error, GMEM_STEP_RESERVE, -ENOMEM, GMEM_NOWHERE, GMEM_NOWHERE,
+				 "No memory to keep track of memory.");
+	memory->vm = vm;
+	memory->bytes = bytes;
+	memory->mode = mode;
+	memory->fd = memory->shared_fd = -1;
+	atomic_init(&memory->refs, 1);
+	atomic_fetch_add_explicit(&vm->refs, 1, memory_order_relaxed);
+	if (reserve_maps(memory)) {
+		gmem_release(memory);
+		return gmem_fail(error, GMEM_STEP_RESERVE, -ENOMEM, GMEM_NOWHERE, GMEM_NOWHERE,
+				 "No memory to keep track of %llu bytes.",
+				 (unsigned long long)bytes);
 	}
+	*ret_memory = memory;
 	return 0;
 }
 
@@ -175,24 +211,12 @@ PUBLIC int gmem_new(struct gmem_vm *vm, uint64_t bytes, const struct gmem_option
 	if (r)
 		return r;
 
-	memory = vm->sys->alloc(1, sizeof(*memory));
-	if (!memory)
-		return gmem_fail(error, GMEM_STEP_RESERVE, -ENOMEM, GMEM_NOWHERE, GMEM_NOWHERE,
-				 "No memory to keep track of memory.");
-	memory->vm = vm;
-	memory->bytes = bytes;
-	memory->mode = opt.mode;
-	memory->fd = memory->shared_fd = -1;
-	atomic_init(&memory->refs, 1);
-	atomic_fetch_add_explicit(&vm->refs, 1, memory_order_relaxed);
-	r = reserve(memory);
+	r = gmem_reserve(vm, bytes, opt.mode, &memory, error);
 	if (r)
-		gmem_fail(error, GMEM_STEP_RESERVE, r, GMEM_NOWHERE, GMEM_NOWHERE,
-			  "No memory to keep track of %llu bytes.", (unsigned long long)bytes);
-	else
-		r = create(memory, opt.initial, error);
+		return r;
+	r = create(memory, opt.initial, error);
 	if (r) {
-		release(memory);
+		gmem_release(memory);
 		return r;
 	}
 	gmem_log(vm, "made %llu bytes, %s mode, initially %s", (unsigned long long)bytes,
@@ -212,7 +236,7 @@ PUBLIC struct gmem *gmem_ref(struct gmem *memory)
 PUBLIC struct gmem *gmem_unref(struct gmem *memory)
 {
 	if (memory && atomic_fetch_sub_explicit(&memory->refs, 1, memory_order_acq_rel) == 1)
-		release(memory);
+		gmem_release(memory);
 	return NULL;
 }
 

@@ -94,10 +94,31 @@ static int zeroes(struct gmem_vm *vm, int fd)
 	return r < 0 ? no(r) : 1;
 }
 
+/* A link of the memory, in this VM as in any other; or, once it is frozen, a clone. */
+static int gives(struct gmem_vm *vm, unsigned long request, int fd)
+{
+	struct kvm_link_guest_memfd from = {.fd = (uint32_t)fd};
+	int r = vm->sys->ioctl(vm->fd, request, &from);
+
+	if (r < 0)
+		return no(r);
+	vm->sys->close(r);
+	return 1;
+}
+
+/* Freezes fd. */
+static int clones(struct gmem_vm *vm, int fd)
+{
+	struct kvm_gmem_freeze freeze = {0};
+	int r = vm->sys->ioctl(fd, KVM_GMEM_FREEZE, &freeze);
+
+	return r < 0 ? no(r) : gives(vm, KVM_CLONE_GUEST_MEMFD, fd);
+}
+
 /* fd can be mapped, and is, twice. */
 static int probe_mapped(struct gmem_vm *vm, int fd, void *one, void *two)
 {
-	int ranges, convert, policy, zero;
+	int ranges, convert, policy, zero, link, clone;
 
 	if ((ranges = tells_ranges(vm, fd)) < 0)
 		return ranges;
@@ -107,6 +128,10 @@ static int probe_mapped(struct gmem_vm *vm, int fd, void *one, void *two)
 		return policy;
 	if ((zero = zeroes(vm, fd)) < 0)
 		return zero;
+	if ((link = gives(vm, KVM_LINK_GUEST_MEMFD, fd)) < 0)
+		return link;
+	if ((clone = clones(vm, fd)) < 0)
+		return clone;
 
 	if (ranges)
 		has(vm, GMEM_CAP_RANGES);
@@ -132,6 +157,16 @@ static int probe_mapped(struct gmem_vm *vm, int fd, void *one, void *two)
 	else
 		lacks(vm, GMEM_CAP_ZERO,
 		      "The kernel cannot zero a guest_memfd in place (FALLOC_FL_ZERO_RANGE).");
+	if (link)
+		has(vm, GMEM_CAP_LINK);
+	else
+		lacks(vm, GMEM_CAP_LINK,
+		      "The kernel cannot give memory to another VM (KVM_LINK_GUEST_MEMFD).");
+	if (clone)
+		has(vm, GMEM_CAP_CLONE);
+	else
+		lacks(vm, GMEM_CAP_CLONE,
+		      "The kernel cannot clone memory (KVM_GMEM_FREEZE, KVM_CLONE_GUEST_MEMFD).");
 	return 0;
 }
 
@@ -143,6 +178,8 @@ static void lacks_mapped(struct gmem_vm *vm, const char *why)
 	lacks(vm, GMEM_CAP_RANGES, why);
 	lacks(vm, GMEM_CAP_POLICY, why);
 	lacks(vm, GMEM_CAP_ZERO, why);
+	lacks(vm, GMEM_CAP_LINK, why);
+	lacks(vm, GMEM_CAP_CLONE, why);
 }
 
 /*

@@ -50,7 +50,7 @@ START_TEST(capabilities)
 	ck_assert(have & mode_caps[world->mode]);
 	ck_assert(!(have & GMEM_CAP_PRIVATE) == !(have & (GMEM_CAP_INPLACE | GMEM_CAP_DUAL)));
 	/* There is a reason for each that is missing, and none for the others. */
-	for (int bit = 0; bit < 9; bit++) {
+	for (int bit = 0; bit < GMEM_NR_CAPS; bit++) {
 		const char *why = gmem_vm_why_not(vm, UINT64_C(1) << bit);
 
 		if (have >> bit & 1)

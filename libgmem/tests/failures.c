@@ -109,6 +109,12 @@ static void hypercall(void)
 
 /* --- what is done */
 
+/* Not to be had in every mode: then that is the right answer. */
+static int or_unsupported(int r)
+{
+	return r == -EOPNOTSUPP && !fake_has_failed() ? 0 : r;
+}
+
 static int do_vm_new(void)
 {
 	struct gmem_vm_options options = GMEM_VM_OPTIONS_INIT;
@@ -187,23 +193,17 @@ static int do_lookup(void)
 
 static int do_set_policy(void)
 {
-	int r = gmem_set_policy(st.one, 0, SIZE, GMEM_POLICY_BIND, node_one(), &err);
-
-	return r == -EOPNOTSUPP && !fake_has_failed() ? 0 : r;
+	return or_unsupported(gmem_set_policy(st.one, 0, SIZE, GMEM_POLICY_BIND, node_one(), &err));
 }
 
 static int do_unset_policy(void)
 {
-	int r = gmem_set_policy(st.one, 0, SIZE, GMEM_POLICY_DEFAULT, NULL, &err);
-
-	return r == -EOPNOTSUPP && !fake_has_failed() ? 0 : r;
+	return or_unsupported(gmem_set_policy(st.one, 0, SIZE, GMEM_POLICY_DEFAULT, NULL, &err));
 }
 
 static int do_get_policy(void)
 {
-	int r = gmem_get_policy(st.one, 0, &st.policy, &st.nodes, &err);
-
-	return r == -EOPNOTSUPP && !fake_has_failed() ? 0 : r;
+	return or_unsupported(gmem_get_policy(st.one, 0, &st.policy, &st.nodes, &err));
 }
 
 static int do_prealloc(void)
@@ -293,9 +293,34 @@ static int do_discard(void)
 
 static int do_zero(void)
 {
-	int r = gmem_zero(st.one, 0, SIZE, &err);
+	return or_unsupported(gmem_zero(st.one, 0, SIZE, &err));
+}
 
-	return r == -EOPNOTSUPP && !fake_has_failed() ? 0 : r;
+static int do_relink(void)
+{
+	return or_unsupported(gmem_relink(st.one, vm, (struct gmem **)&st.pointer, &err));
+}
+
+static int do_freeze(void)
+{
+	return or_unsupported(gmem_freeze(st.one, &err));
+}
+
+static void frozen(void)
+{
+	bound();
+	ok(do_freeze());
+}
+
+static int do_clone(void)
+{
+	return or_unsupported(gmem_clone(st.one, vm, (struct gmem **)&st.pointer, &err));
+}
+
+static void end_another(void)
+{
+	if (st.pointer != UNTOUCHED)
+		gmem_unref(st.pointer);
 }
 
 /* What a failure may change. */
@@ -338,6 +363,9 @@ static const struct {
 	{"gmem_stats", bound, do_stats, NULL, 0, false},
 	{"gmem_discard", bound, do_discard, NULL, MEMORY, false},
 	{"gmem_zero", bound, do_zero, NULL, 0, false},
+	{"gmem_relink", bound, do_relink, end_another, 0, true},
+	{"gmem_freeze", bound, do_freeze, NULL, 0, false},
+	{"gmem_clone", frozen, do_clone, end_another, 0, true},
 };
 
 #define NR_FUNCTIONS (int)(sizeof(functions) / sizeof(functions[0]))

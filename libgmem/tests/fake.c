@@ -39,14 +39,22 @@ struct slot {
 	int fd;
 };
 
+/* What descriptors that are linked have in common. */
+struct inode {
+	unsigned int refs;
+	uint64_t bytes;
+	int real; /* what mappings are made of */
+	bool frozen, clone;
+	struct page *pages;
+};
+
 struct object {
 	enum kind kind;
-	uint64_t bytes;
 	uint64_t flags;
 	int vm;
-	int real; /* what mappings are made of */
 	bool cloexec;
-	struct page *pages;
+	struct inode *inode; /* but for VMs */
+	int type;	     /* of a VM */
 	struct slot slots[MAX_SLOTS];
 	bool *attributes;
 };
@@ -89,9 +97,11 @@ static void free_object(struct object *object)
 {
 	if (object->kind == FREE)
 		return;
-	if (object->real >= 0)
-		close(object->real);
-	free(object->pages);
+	if (object->inode && !--object->inode->refs) {
+		close(object->inode->real);
+		free(object->inode->pages);
+		free(object->inode);
+	}
 	free(object->attributes);
 	memset(object, 0, sizeof(*object));
 }
@@ -157,12 +167,27 @@ static struct page *page_at(int fd, uint64_t offset)
 {
 	struct object *object = get(fd);
 
-	if (!object || !object->pages || offset >= object->bytes)
+	if (!object || !object->inode || offset >= object->inode->bytes)
 		abort();
-	return &object->pages[offset / PAGE];
+	return &object->inode->pages[offset / PAGE];
 }
 
-static int new_object(enum kind kind, uint64_t bytes)
+static struct inode *new_inode(uint64_t bytes)
+{
+	struct inode *inode = calloc(1, sizeof(*inode));
+
+	inode->refs = 1;
+	inode->bytes = bytes;
+	if (bytes)
+		inode->pages = calloc(bytes / PAGE, sizeof(struct page));
+	inode->real = memfd_create("fake", MFD_CLOEXEC);
+	if (bytes && ftruncate(inode->real, (off_t)bytes))
+		abort();
+	return inode;
+}
+
+/* inode is the new object's; NULL for a VM. */
+static int new_object(enum kind kind, struct inode *inode)
 {
 	for (int i = 0; i < MAX_OBJECTS; i++) {
 		struct object *object = &objects[i];
@@ -170,14 +195,7 @@ static int new_object(enum kind kind, uint64_t bytes)
 		if (object->kind != FREE)
 			continue;
 		object->kind = kind;
-		object->real = -1;
-		object->bytes = bytes;
-		if (bytes)
-			object->pages = calloc(bytes / PAGE, sizeof(struct page));
-		if (kind != VM)
-			object->real = memfd_create("fake", MFD_CLOEXEC);
-		if (bytes && ftruncate(object->real, (off_t)bytes))
-			abort();
+		object->inode = inode;
 		return FD_BASE + i;
 	}
 	abort();
@@ -185,10 +203,15 @@ static int new_object(enum kind kind, uint64_t bytes)
 
 int fake_vm(void)
 {
-	int fd = new_object(VM, 0);
+	int fd = new_object(VM, NULL);
 
 	get(fd)->attributes = calloc(MAX_GFN, sizeof(bool));
 	return fd;
+}
+
+void fake_vm_type(int fd, int type)
+{
+	get(fd)->type = type;
 }
 
 void fake_vm_close(int fd)
@@ -386,8 +409,10 @@ uint64_t fake_digest(void)
 		if (object->kind == FREE)
 			continue;
 		hash = mix(hash, (uint64_t)i);
-		for (uint64_t p = 0; object->pages && p < object->bytes / PAGE; p++) {
-			struct page *page = &object->pages[p];
+		if (object->inode)
+			hash = mix(hash, object->inode->frozen);
+		for (uint64_t p = 0; object->inode && p < object->inode->bytes / PAGE; p++) {
+			struct page *page = &object->inode->pages[p];
 
 			hash = mix(hash, (uint64_t)page->private << 1 | page->populated);
 			hash = mix(hash, (uint64_t)page->policy);
@@ -473,7 +498,7 @@ static int check_extension(uint64_t cap)
 	case KVM_CAP_EXIT_HYPERCALL:
 		return can.map_gpa_range ? 1 << 12 : 0;
 	case KVM_CAP_GMEM:
-		return can.convert ? 31 : 0;
+		return can.convert ? 31 | (can.link ? 96 : 0) : 0;
 	default:
 		return 0;
 	}
@@ -489,12 +514,60 @@ static int create(int vm, const struct kvm_create_guest_memfd *args)
 		return -EINVAL;
 	if (!args->flags && !can.attributes)
 		return -EINVAL;
-	fd = new_object(GUEST_MEMFD, args->size);
+	fd = new_object(GUEST_MEMFD, new_inode(args->size));
 	get(fd)->flags = args->flags;
 	get(fd)->vm = vm;
 	for (uint64_t p = 0; p < args->size / PAGE; p++)
-		get(fd)->pages[p].private = !(args->flags & GUEST_MEMFD_FLAG_INIT_SHARED);
+		get(fd)->inode->pages[p].private = !(args->flags & GUEST_MEMFD_FLAG_INIT_SHARED);
 	return fd;
+}
+
+static int link_or_clone(int vm, const struct kvm_link_guest_memfd *args, bool clone)
+{
+	struct object *from = get((int)args->fd);
+	struct inode *inode;
+	int fd;
+
+	if (!can.link)
+		return -ENOTTY;
+	if (!from)
+		return -EBADF;
+	if (args->flags || from->kind != GUEST_MEMFD || get(vm)->type != get(from->vm)->type ||
+	    (clone && !from->inode->frozen))
+		return -EINVAL;
+	if (clone) {
+		inode = new_inode(from->inode->bytes);
+		inode->clone = true;
+		for (uint64_t p = 0; p < inode->bytes / PAGE; p++)
+			inode->pages[p].private = from->inode->pages[p].private;
+	} else {
+		inode = from->inode;
+		inode->refs++;
+	}
+	fd = new_object(GUEST_MEMFD, inode);
+	get(fd)->flags = from->flags;
+	get(fd)->vm = vm;
+	return fd;
+}
+
+static int freeze(struct object *file, struct kvm_gmem_freeze *args)
+{
+	if (!(file->flags & GUEST_MEMFD_FLAG_MMAP) || !can.link)
+		return -ENOTTY;
+	args->error_offset = 0;
+	if (args->flags)
+		return -EINVAL;
+	if (file->inode->clone)
+		return -EOPNOTSUPP;
+	for (uint64_t p = 0; p < file->inode->bytes / PAGE; p++) {
+		args->error_offset = p * PAGE;
+		if (file->inode->pages[p].poisoned)
+			return -EHWPOISON;
+		if (file->inode->pages[p].pinned)
+			return -EAGAIN;
+	}
+	file->inode->frozen = true;
+	return 0;
 }
 
 static int set_region(int fd, const struct kvm_userspace_memory_region2 *args)
@@ -524,7 +597,7 @@ static int set_region(int fd, const struct kvm_userspace_memory_region2 *args)
 		return -EBADF;
 	if (memory->kind != GUEST_MEMFD || memory->vm != fd ||
 	    !whole_pages(args->guest_memfd_offset, args->memory_size) ||
-	    args->guest_memfd_offset + args->memory_size > memory->bytes)
+	    args->guest_memfd_offset + args->memory_size > memory->inode->bytes)
 		return -EINVAL;
 	/* Where attributes rule, what is shared is behind that address. */
 	if (!(memory->flags & GUEST_MEMFD_FLAG_MMAP) &&
@@ -570,7 +643,7 @@ static int set_attributes(struct object *vm, const struct kvm_memory_attributes 
 
 static bool file_range(const struct object *file, uint64_t offset, uint64_t bytes)
 {
-	return whole_pages(offset, bytes) && offset + bytes <= file->bytes;
+	return whole_pages(offset, bytes) && offset + bytes <= file->inode->bytes;
 }
 
 static int convert(struct object *file, struct kvm_gmem_convert *args, bool private)
@@ -583,8 +656,12 @@ static int convert(struct object *file, struct kvm_gmem_convert *args, bool priv
 	if (!file_range(file, args->offset, args->size) ||
 	    (args->flags & ~(private ? 0 : KVM_GMEM_CONVERT_ZERO)))
 		return -EINVAL;
+	if (args->flags && file->inode->clone)
+		return -EOPNOTSUPP;
+	if (file->inode->frozen)
+		return -EPERM;
 	for (uint64_t p = first; p < end; p++) {
-		struct page *page = &file->pages[p];
+		struct page *page = &file->inode->pages[p];
 
 		if (page->private == private)
 			continue;
@@ -600,7 +677,7 @@ static int convert(struct object *file, struct kvm_gmem_convert *args, bool priv
 		}
 	}
 	for (uint64_t p = first; p < end; p++)
-		file->pages[p].private = private;
+		file->inode->pages[p].private = private;
 	return 0;
 }
 
@@ -616,12 +693,12 @@ static int get_ranges(struct object *file, struct kvm_gmem_get_ranges *args)
 	if (!args->nr || !file_range(file, args->offset, args->size))
 		return -EINVAL;
 	for (nr = 0; nr < args->nr && at < end; nr++) {
-		struct page *first = &file->pages[at];
+		struct page *first = &file->inode->pages[at];
 		struct kvm_gmem_range r = {.offset = at * PAGE, .node = KVM_GMEM_NODE_NONE};
 
 		r.flags = first->private ? KVM_GMEM_RANGE_PRIVATE : 0;
 		for (; at < end; at++) {
-			struct page *page = &file->pages[at];
+			struct page *page = &file->inode->pages[at];
 
 			if (page->private != first->private)
 				break;
@@ -666,6 +743,12 @@ static const char *request_name(unsigned long request)
 		return "KVM_GMEM_CONVERT_PRIVATE";
 	case KVM_GMEM_GET_RANGES:
 		return "KVM_GMEM_GET_RANGES";
+	case KVM_GMEM_FREEZE:
+		return "KVM_GMEM_FREEZE";
+	case KVM_LINK_GUEST_MEMFD:
+		return "KVM_LINK_GUEST_MEMFD";
+	case KVM_CLONE_GUEST_MEMFD:
+		return "KVM_CLONE_GUEST_MEMFD";
 	default:
 		abort(); /* the list of what the library may ask for */
 	}
@@ -695,6 +778,9 @@ static int do_ioctl(int fd, unsigned long request, void *arg)
 			return set_region(fd, arg);
 		case KVM_SET_MEMORY_ATTRIBUTES:
 			return set_attributes(object, arg);
+		case KVM_LINK_GUEST_MEMFD:
+		case KVM_CLONE_GUEST_MEMFD:
+			return link_or_clone(fd, arg, request == KVM_CLONE_GUEST_MEMFD);
 		default:
 			return -ENOTTY;
 		}
@@ -707,6 +793,8 @@ static int do_ioctl(int fd, unsigned long request, void *arg)
 		return convert(object, arg, request == KVM_GMEM_CONVERT_PRIVATE);
 	case KVM_GMEM_GET_RANGES:
 		return get_ranges(object, arg);
+	case KVM_GMEM_FREEZE:
+		return freeze(object, arg);
 	default:
 		return -ENOTTY;
 	}
@@ -752,7 +840,7 @@ static int fake_memfd_create(const char *name)
 	(void)name;
 	if (r_)
 		LEAVE(r_);
-	fd = new_object(MEMFD, 0);
+	fd = new_object(MEMFD, new_inode(0));
 	get(fd)->cloexec = true;
 	LEAVE(fd);
 }
@@ -765,10 +853,10 @@ static int fake_ftruncate(int fd, uint64_t bytes)
 	file = get(fd);
 	if (r_ || !file || file->kind != MEMFD)
 		LEAVE(r_ ? r_ : -EINVAL);
-	free(file->pages);
-	file->pages = calloc(bytes / PAGE, sizeof(struct page));
-	file->bytes = bytes;
-	LEAVE(ftruncate(file->real, (off_t)bytes) ? -errno : 0);
+	free(file->inode->pages);
+	file->inode->pages = calloc(bytes / PAGE, sizeof(struct page));
+	file->inode->bytes = bytes;
+	LEAVE(ftruncate(file->inode->real, (off_t)bytes) ? -errno : 0);
 }
 
 static int first_node(unsigned long nodes)
@@ -799,10 +887,12 @@ static int fake_fallocate(int fd, int mode, uint64_t offset, uint64_t bytes)
 		r_ = -EOPNOTSUPP;
 	if (!r_ && !file_range(file, offset, bytes))
 		r_ = -EINVAL;
+	if (!r_ && file->inode->frozen)
+		r_ = -EPERM;
 	if (r_)
 		LEAVE(r_);
 	for (uint64_t p = offset / PAGE; p < (offset + bytes) / PAGE; p++) {
-		struct page *page = &file->pages[p];
+		struct page *page = &file->inode->pages[p];
 
 		if (mode & FALLOC_FL_PUNCH_HOLE)
 			page->populated = page->poisoned = false;
@@ -828,7 +918,7 @@ static int fake_mmap(int fd, uint64_t offset, size_t bytes, int prot, void **add
 		r_ = -ENODEV;
 	if (r_)
 		LEAVE(r_);
-	at = mmap(NULL, bytes, prot, MAP_SHARED, file->real, (off_t)offset);
+	at = mmap(NULL, bytes, prot, MAP_SHARED, file->inode->real, (off_t)offset);
 	if (at == MAP_FAILED)
 		LEAVE(-errno);
 	for (int i = 0; i < MAX_MAPS; i++) {
@@ -902,8 +992,8 @@ static int fake_mbind(void *address, size_t bytes, int mode, const unsigned long
 			(map->offset + (uint64_t)((char *)address - (char *)map->address)) / PAGE;
 
 		for (uint64_t p = first; p < first + bytes / PAGE; p++) {
-			get(map->fd)->pages[p].policy = mode;
-			get(map->fd)->pages[p].nodes = nodes ? nodes[0] : 0;
+			get(map->fd)->inode->pages[p].policy = mode;
+			get(map->fd)->inode->pages[p].nodes = nodes ? nodes[0] : 0;
 		}
 	}
 	LEAVE(0);
@@ -991,9 +1081,10 @@ static int fake_cachestat(int fd, uint64_t offset, uint64_t bytes, uint64_t *pag
 		LEAVE(r_);
 	/* As the kernel: 0 bytes are all that follow. */
 	if (!bytes)
-		bytes = file->bytes - offset;
-	for (uint64_t p = offset / PAGE; p < (offset + bytes) / PAGE && p < file->bytes / PAGE; p++)
-		n += file->pages[p].populated;
+		bytes = file->inode->bytes - offset;
+	for (uint64_t p = offset / PAGE;
+	     p < (offset + bytes) / PAGE && p < file->inode->bytes / PAGE; p++)
+		n += file->inode->pages[p].populated;
 	*pages = n;
 	LEAVE(0);
 }

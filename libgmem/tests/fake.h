@@ -19,6 +19,7 @@ struct fake_can {
 	bool convert;	    /* KVM_GMEM_CONVERT_... */
 	bool ranges;	    /* KVM_GMEM_GET_RANGES */
 	bool zero;	    /* FALLOC_FL_ZERO_RANGE */
+	bool link;	    /* KVM_LINK_GUEST_MEMFD, freeze and clone */
 	bool policy;	    /* mbind() acts on the memory */
 	bool attributes;    /* this VM has private memory by attributes */
 	bool map_gpa_range; /* the hypercall can become an exit */
@@ -34,7 +35,8 @@ void fake_begin(const struct fake_can *can);
 unsigned int fake_left(void);
 const char *fake_left_what(void);
 
-int fake_vm(void); /* a VM's descriptor */
+int fake_vm(void);		     /* a VM's descriptor */
+void fake_vm_type(int fd, int type); /* another one: 0 is the first */
 void fake_vm_close(int fd);
 
 /* The n-th call from now on (1: the next) fails with error; 0: none does. */

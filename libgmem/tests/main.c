@@ -18,7 +18,7 @@ static const struct {
 	{"bad-input", suite_bad_input, true, true}, {"exits", suite_exits, true, true},
 	{"failures", suite_failures, true, false},  {"model", suite_model, true, true},
 	{"threads", suite_threads, true, true},	    {"guest", suite_guest, false, true},
-	{"seccomp", suite_seccomp, true, true},
+	{"life", suite_life, true, true},	    {"seccomp", suite_seccomp, true, true},
 };
 
 #define NR_SUITES (sizeof(suites) / sizeof(suites[0]))

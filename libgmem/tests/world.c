@@ -13,6 +13,7 @@
 		.convert = true,                                                                   \
 		.ranges = true,                                                                    \
 		.zero = true,                                                                      \
+		.link = true,                                                                      \
 		.policy = true,                                                                    \
 		.map_gpa_range = true,                                                             \
 		.memory_fault = true,                                                              \

@@ -91,6 +91,7 @@ Suite *suite_behaviour(void);
 Suite *suite_bad_input(void);
 Suite *suite_exits(void);
 Suite *suite_failures(void);
+Suite *suite_life(void);
 Suite *suite_model(void);
 Suite *suite_threads(void);
 Suite *suite_guest(void);

@@ -31,28 +31,36 @@ build_demo()
 demo_script='
 	launch=$1 kernel=$2 initrd=$3
 	out=$LAB_RESULTS/demo
-	append="console=ttyS0 quiet panic=-1 rdinit=/init"
+	append="console=ttyS0 loglevel=0 panic=-1 rdinit=/init"
 	bad() { echo "NOT SO: $1"; exit 1; }
-	# Run the launcher until the guest has told of its secret, and take a core of it.
+	# What is told backwards there, forwards.
+	told() {
+		sed -n "s/\r//; s/.*$1, backwards, is \([0-9a-f]*\).*/\1/p" "$out/console" |
+			awk "{for (i = length; i; i--) printf \"%s\", substr(\$0, i, 1)}"
+	}
+	# Run the launcher until the guest has left its mark in an open window, and take a core of it.
 	core() {
 		rm -f /tmp/core
 		ulimit -c unlimited
 		echo /tmp/core >/proc/sys/kernel/core_pattern
-		"$launch" --kernel "$kernel" --initrd "$initrd" --append "$append wait=60" --mem 128M "$@" \
+		"$launch" --kernel "$kernel" --initrd "$initrd" --append "$append run=/window,talk,60" --mem 128M --talk "$@" \
 			</dev/null >"$out/console" 2>"$out/said" &
 		pid=$!
 		# Shared mappings are to be in it too: the memory is one.
 		echo 0x7f >/proc/$pid/coredump_filter
 		n=0
-		until grep -q "backwards, is [0-9a-f]\{32\}" "$out/console" || [ $n -ge 600 ]; do sleep 0.1; n=$((n + 1)); done
+		until grep -q "a mark in the window, backwards, is [0-9a-f]\{32\}" "$out/console" || [ $n -ge 600 ]; do sleep 0.1; n=$((n + 1)); done
 		kill -ABRT $pid
-		wait $pid
+		wait $pid 2>/dev/null
 		[ -s /tmp/core ] || bad "there is no core"
-		backwards=$(sed -n "s/\r//; s/.*backwards, is \([0-9a-f]*\).*/\1/p" "$out/console")
-		[ ${#backwards} = 32 ] || bad "the guest told no secret"
-		secret=$(echo "$backwards" | awk "{for (i = length; i; i--) printf \"%s\", substr(\$0, i, 1)}")
+		secret=$(told "my secret")
+		mark=$(told "a mark in the window")
+		[ ${#secret} = 32 ] || bad "the guest told no secret"
+		[ ${#mark} = 32 ] || bad "the guest left no mark"
 		found=$(grep -aob "$secret" /tmp/core | wc -l)
+		seen=$(grep -aob "$mark" /tmp/core | wc -l)
 		size=$(($(stat -c %s /tmp/core) >> 20))
+		[ "$seen" -gt 0 ] || bad "what is in the window was not found"
 	}
 
 	echo
@@ -69,16 +77,28 @@ demo_script='
 		grep -qE "node 1 is on host node 1 \([0-9]+ KiB\)$" "$out/first" || bad "the memory is elsewhere"
 
 	echo
-	echo "2. The guest keeps a secret. A core dump of the launcher, with all that it has mapped:"
-	core
-	[ "$found" = 0 ] || bad "it is in there $found times"
-	echo "   $size MiB, in which the secret $secret is found $found times"
+	echo "2. The guest shares a window of its memory, talks, and closes it:"
+	echo
+	"$launch" --kernel "$kernel" --initrd "$initrd" --append "$append run=/window,talk" --mem 128M --talk \
+		</dev/null 2>&1 | sed -n "s/\r//; /made 64 KiB/,/I ask again/s/^/   | /p" | grep -v backwards | tee "$out/window"
+	grep -q "shared; the launcher can read 16 of 16 pages" "$out/window" || bad "no window was opened"
+	grep -q "guest: the answer is: gmem-launch has read .Is anybody out there?." "$out/window" ||
+		bad "the launcher did not answer"
+	grep -q "private; the launcher can read 0 of 16 pages" "$out/window" || bad "the window stayed open"
+	grep -q "I ask again, and the answer is: (none)" "$out/window" || bad "the launcher still answers"
 
 	echo
-	echo "3. The same guest in ordinary shared memory, to see that it would be found:"
+	echo "3. The guest keeps a secret, and leaves a mark in an open window."
+	echo "   A core dump of the launcher, with all that it has mapped:"
+	core
+	[ "$found" = 0 ] || bad "it is in there $found times"
+	echo "   $size MiB, in which the secret $secret is found $found times; the mark is there"
+
+	echo
+	echo "4. The same guest in ordinary shared memory, to see that it would be found:"
 	core --shared
 	[ "$found" -gt 0 ] || bad "it was not found"
-	echo "   $size MiB, in which the secret $secret is found $found times"
+	echo "   $size MiB, in which the secret $secret is found $found times; the mark is there"
 	exit 0'
 
 # shellcheck disable=SC2317 # reached through main
@@ -97,5 +117,5 @@ cmd_demo()
 		"$(kernel_dir lab)/arch/x86/boot/bzImage" "$demo_dir/initrd" ||
 		die "the demo did not show what it should: see build/results/demo."
 	echo
-	echo "The picture is in build/results/demo/map.svg."
+	echo "The picture is build/results/demo/map.svg; what was built, and how, is in build/log/demo.log."
 }

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/* gmemctl: what there is of guest memory on this host. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+#include <gmem.h>
+
+#include "ctl.h"
+
+static const struct {
+	const char *name;
+	int (*run)(int argc, char **argv);
+} commands[] = {
+	{"probe", cmd_probe},
+	{"list", cmd_list},
+	{"show", cmd_show},
+	{"bench", cmd_bench},
+};
+
+int usage(void)
+{
+	printf("usage: gmemctl COMMAND [OPTION...]\n"
+	       "\n"
+	       "  probe [--json]         what this host can do with guest memory, and why not "
+	       "more\n"
+	       "  list [--json]          every guest_memfd on the host, and where its memory is\n"
+	       "  show PID[:FD]          the runs of one memory: private or shared, and their "
+	       "nodes\n"
+	       "      --json             the same as JSON\n"
+	       "      --svg FILE         the same as a picture\n"
+	       "      --watch SECONDS    again and again\n"
+	       "  bench                  how long conversions, faults and placement take here\n"
+	       "      --size SIZE        of the memory that is measured, e.g. 256M (64M)\n"
+	       "      --json             the same as JSON\n"
+	       "      --svg FILE         the same as a picture\n"
+	       "  --help, --version\n"
+	       "\n"
+	       "It ends with 0; with 3 if it failed, 64 if it was called wrongly. probe ends with\n"
+	       "0 where private memory in place works, 1 where less does, 2 where nothing does.\n");
+	return 0;
+}
+
+static void version(void)
+{
+	unsigned int major, minor;
+
+	gmem_version(&major, &minor);
+	printf("gmemctl " GMEMCTL_VERSION " (libgmem %u.%u)\n", major, minor);
+}
+
+int next_option(int argc, char **argv, const struct option *known)
+{
+	int c;
+
+	opterr = 0;
+	c = getopt_long(argc, argv, ":", known, NULL);
+	if (c == ':')
+		usage_error("%s: %s wants a value", argv[0], argv[optind - 1]);
+	if (c == '?' && argv[optind - 1][0] != '-') /* one of several letters */
+		usage_error("%s does not know '-%c'", argv[0], optopt);
+	if (c == '?')
+		usage_error("%s does not know '%s', or not with a value", argv[0],
+			    argv[optind - 1]);
+	return c;
+}
+
+/* What was not written must not look as if it had been. */
+static void flush_output(void)
+{
+	errno = 0;
+	if (fflush(stdout) || ferror(stdout))
+		fail("standard output: %s", strerror(errno ? errno : EIO));
+}
+
+static int run(int argc, char **argv)
+{
+	size_t i;
+
+	if (argc < 2)
+		usage_error("which command?");
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+		return usage();
+	}
+	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
+		version();
+		return 0;
+	}
+	for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (!strcmp(argv[1], commands[i].name))
+			return commands[i].run(argc - 1, argv + 1);
+	usage_error("there is no %s '%s'", argv[1][0] == '-' ? "option" : "command", argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+	int status = run(argc, argv);
+
+	flush_output();
+	return status;
+}

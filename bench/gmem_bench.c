@@ -32,8 +32,7 @@ static const char *path_name(enum path path)
 	return path == IN_PLACE ? "in-place" : "stock";
 }
 
-static void report(const char *measure, const char *path, uint64_t size,
-		   double first, double second)
+void report(const char *measure, const char *path, uint64_t size, double first, double second)
 {
 	printf("%s %s %lu %.3f %.3f\n", measure, path, size, first, second);
 	fflush(stdout);
@@ -318,8 +317,8 @@ int main(int argc, char **argv)
 		measure_faults(DUAL, argc > 2 ? argv[2] : "stock", 64 * MIB);
 		return 0;
 	}
-	if (!quick && strcmp(what, "all") && strcmp(what, "runs")) {
-		fprintf(stderr, "usage: gmem_bench [all|quick|runs|faults [NAME]]\n");
+	if (!quick && strcmp(what, "all") && strcmp(what, "runs") && strcmp(what, "life")) {
+		fprintf(stderr, "usage: gmem_bench [all|quick|runs|life|faults [NAME]]\n");
 		return 2;
 	}
 	if (!have_in_place()) {
@@ -330,6 +329,10 @@ int main(int argc, char **argv)
 	if (!strcmp(what, "runs")) {
 		measure_runs(false, 512 * MIB);
 		measure_runs(true, 512 * MIB);
+		return 0;
+	}
+	if (!strcmp(what, "life")) {
+		measure_life(largest);
 		return 0;
 	}
 	if (quick)
@@ -346,5 +349,6 @@ int main(int argc, char **argv)
 	}
 	measure_runs(false, quick ? 16 * MIB : 512 * MIB);
 	measure_runs(true, quick ? 16 * MIB : 512 * MIB);
+	measure_life(largest);
 	return 0;
 }

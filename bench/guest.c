@@ -24,6 +24,7 @@
 #define SLOT_CODE	0
 #define SLOT_MEM	1
 
+/* The same loop twice: to write and, at CODE_READ, to read. */
 static const uint8_t code[] = {
 	0xe3, 0x0b,				/*    jecxz 2f */
 	0x88, 0x06,				/* 1: mov %al, (%esi) */
@@ -31,7 +32,16 @@ static const uint8_t code[] = {
 	0x49,					/*    dec %ecx */
 	0x75, 0xf5,				/*    jnz 1b */
 	0xf4,					/* 2: hlt */
+	0x90, 0x90,
+	0xe3, 0x0b,
+	0x8a, 0x06,				/* 1: mov (%esi), %al */
+	0x81, 0xc6, 0x00, 0x10, 0x00, 0x00,
+	0x49,
+	0x75, 0xf5,
+	0xf4,
 };
+
+#define CODE_READ	16
 
 void die(const char *fmt, ...)
 {
@@ -157,9 +167,21 @@ static void *map_aligned(int fd, uint64_t size)
 	return p;
 }
 
-void guest_new(struct guest *g, enum path path, uint64_t size)
+/* A memory of its own, or, by @request, one that comes of @from. */
+static int new_gmem(struct guest *g, unsigned long request, int from)
 {
-	struct kvm_create_guest_memfd create = { .size = size };
+	struct kvm_create_guest_memfd create = { .size = g->size };
+	struct kvm_link_guest_memfd args = { .fd = from };
+
+	if (from >= 0)
+		return xioctl(g->vm, request, &args, "to link or clone");
+	if (g->path == IN_PLACE)
+		create.flags = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED;
+	return XIOCTL(g->vm, KVM_CREATE_GUEST_MEMFD, &create);
+}
+
+static void make(struct guest *g, enum path path, uint64_t size, unsigned long request, int from)
+{
 	int fd;
 
 	*g = (struct guest) { .path = path, .size = size, .memfd = -1 };
@@ -168,9 +190,7 @@ void guest_new(struct guest *g, enum path path, uint64_t size)
 		die("cannot open /dev/kvm");
 	g->vm = XIOCTL(g->kvm, KVM_CREATE_VM, KVM_X86_SW_PROTECTED_VM);
 
-	if (path == IN_PLACE)
-		create.flags = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED;
-	g->gmem = XIOCTL(g->vm, KVM_CREATE_GUEST_MEMFD, &create);
+	g->gmem = new_gmem(g, request, from);
 	fd = g->gmem;
 	if (path == DUAL) {
 		g->memfd = memfd_create("shared", MFD_CLOEXEC);
@@ -185,6 +205,41 @@ void guest_new(struct guest *g, enum path path, uint64_t size)
 	new_vcpu(g);
 	/* The code page, and all that the first run of a vCPU does once. */
 	guest_touch(g, 0, 0, 0);
+}
+
+void guest_new(struct guest *g, enum path path, uint64_t size)
+{
+	make(g, path, size, 0, -1);
+}
+
+void guest_link(struct guest *g, const struct guest *from)
+{
+	make(g, IN_PLACE, from->size, KVM_LINK_GUEST_MEMFD, from->gmem);
+}
+
+void guest_clone(struct guest *g, const struct guest *golden)
+{
+	make(g, IN_PLACE, golden->size, KVM_CLONE_GUEST_MEMFD, golden->gmem);
+}
+
+int clone_fd(const struct guest *golden)
+{
+	struct kvm_link_guest_memfd args = { .fd = golden->gmem };
+
+	return XIOCTL(golden->vm, KVM_CLONE_GUEST_MEMFD, &args);
+}
+
+void freeze(const struct guest *g)
+{
+	struct kvm_gmem_freeze args = { 0 };
+
+	XIOCTL(g->gmem, KVM_GMEM_FREEZE, &args);
+}
+
+void zero(const struct guest *g)
+{
+	if (fallocate(g->gmem, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 0, g->size))
+		die("cannot zero the memory");
 }
 
 void guest_free(struct guest *g)
@@ -208,10 +263,10 @@ void guest_rebind(struct guest *g)
 	guest_touch(g, 0, 0, 0);
 }
 
-void guest_touch(struct guest *g, uint64_t offset, uint64_t size, uint8_t value)
+static void run(struct guest *g, uint64_t rip, uint64_t offset, uint64_t size, uint8_t value)
 {
 	struct kvm_regs regs = {
-		.rip = CODE_GPA,
+		.rip = rip,
 		.rflags = 2,
 		.rax = value,
 		.rsi = MEM_GPA + offset,
@@ -225,6 +280,16 @@ void guest_touch(struct guest *g, uint64_t offset, uint64_t size, uint8_t value)
 	}
 	if (g->run->exit_reason != KVM_EXIT_HLT)
 		die("the guest did not halt, exit reason %u", g->run->exit_reason);
+}
+
+void guest_touch(struct guest *g, uint64_t offset, uint64_t size, uint8_t value)
+{
+	run(g, CODE_GPA, offset, size, value);
+}
+
+void guest_read(struct guest *g, uint64_t offset, uint64_t size)
+{
+	run(g, CODE_GPA + CODE_READ, offset, size, 0);
 }
 
 void host_touch(struct guest *g, uint64_t offset, uint64_t size, uint8_t value)

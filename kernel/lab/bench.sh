@@ -24,7 +24,7 @@ need_bench()
 		unlock builds
 		cp "$print" "$dir/headers/"
 	fi
-	compile -Wextra -static -isystem "$dir/headers/include" -o "$dir/gmem_bench" "$top"/bench/{gmem_bench,guest}.c
+	compile -Wextra -static -isystem "$dir/headers/include" -o "$dir/gmem_bench" "$top"/bench/{gmem_bench,guest,life}.c
 }
 
 # bench_run FLAVOUR ARGUMENT...: lines on standard output.

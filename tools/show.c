@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -58,6 +59,27 @@ static void parse_target(struct target *target, const char *text)
 	target->fd = (int)number;
 }
 
+static void cannot(const struct target *target, int error)
+{
+	switch (error) {
+	case -EBADF:
+		fail("process %d has no descriptor %d", target->pid, target->fd);
+	case -EMEDIUMTYPE:
+		fail("%s is no guest_memfd", target->text);
+	case -EPERM:
+		fail("%s may not be looked at: that takes what ptrace(2) takes, as root has",
+		     target->text);
+	case -ENOTTY:
+		fail("%s: the kernel does not tell: it has no KVM_GMEM_GET_RANGES (gmem's "
+		     "series), or the memory was made without GUEST_MEMFD_FLAG_MMAP",
+		     target->text);
+	case -ESRCH:
+		fail("process %d has ended", target->pid);
+	default:
+		fail("%s: %s", target->text, strerror(-error));
+	}
+}
+
 /* Of several, one has to be named, unless they are all the same memory. */
 static void choose(struct target *target, const struct proc_memories *memories)
 {
@@ -78,6 +100,20 @@ static void choose(struct target *target, const struct proc_memories *memories)
 	target->fd = memories->all[0].fd;
 }
 
+/* What /proc tells already needs no more privilege than that. */
+static void check_named(const struct target *target, const struct proc_memories *memories)
+{
+	struct stat info;
+	char path[64];
+	size_t i;
+
+	for (i = 0; i < memories->count; i++)
+		if (memories->all[i].fd == target->fd)
+			return;
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", target->pid, target->fd);
+	cannot(target, lstat(path, &info) < 0 ? -EBADF : -EMEDIUMTYPE);
+}
+
 static void find(struct target *target)
 {
 	struct proc_memories memories;
@@ -90,37 +126,19 @@ static void find(struct target *target)
 	if (target->pidfd < 0)
 		fail("process %d: %s", target->pid, strerror(-target->pidfd));
 	proc_scan("/proc", target->pid, &memories);
-	if (target->fd < 0) {
-		if (memories.hidden)
-			fail("process %d may not be looked at: root may", target->pid);
-		if (!memories.count)
-			fail("process %d has no guest_memfd", target->pid);
+	if (memories.hidden)
+		fail("process %d may not be looked at: root may", target->pid);
+	if (target->fd >= 0) {
+		snprintf(target->text, sizeof(target->text), "%d:%d", target->pid, target->fd);
+		check_named(target, &memories);
+	} else if (memories.count) {
 		choose(target, &memories);
+		snprintf(target->text, sizeof(target->text), "%d:%d", target->pid, target->fd);
+	} else {
+		fail("process %d has no guest_memfd", target->pid);
 	}
-	strcpy(target->process, memories.count ? memories.all[0].process : "?");
+	strcpy(target->process, memories.all[0].process);
 	proc_free(&memories);
-	snprintf(target->text, sizeof(target->text), "%d:%d", target->pid, target->fd);
-}
-
-static void cannot(const struct target *target, int error)
-{
-	switch (error) {
-	case -EBADF:
-		fail("process %d has no descriptor %d", target->pid, target->fd);
-	case -EMEDIUMTYPE:
-		fail("%s is no guest_memfd", target->text);
-	case -EPERM:
-		fail("%s may not be looked at: that takes what ptrace(2) takes, as root has",
-		     target->text);
-	case -ENOTTY:
-		fail("%s: the kernel does not tell: it has no KVM_GMEM_GET_RANGES (gmem's "
-		     "series), or the memory was made without GUEST_MEMFD_FLAG_MMAP",
-		     target->text);
-	case -ESRCH:
-		fail("process %d has ended", target->pid);
-	default:
-		fail("%s: %s", target->text, strerror(-error));
-	}
 }
 
 /* --- as text */

@@ -89,7 +89,8 @@ static void make_proc(void)
 	make_link("80/fd/5", "anon_inode:[kvm-gmem]");
 	make_link("80/fd/6", "/[kvm-gmem] (deleted)");
 	make_link("80/fd/7", "/tmp/anon_inode:[kvm-gmem]");
-	make("80/fdinfo/5", "pos:\t0\ngmem-size:\tmuch\ngmem-private:\n", 38);
+	make_link("80/fd/5x", "anon_inode:[kvm-gmem]");
+	make("80/fdinfo/5", "pos:\t0\ngmem-size:\tmuch\ngmem-shared:\t4096\n", 41);
 	/* No processes. */
 	make_dir("self");
 	make_dir("90x");

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <numa.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -84,15 +85,17 @@ static void parse_numa(struct options *o, const char *text)
 {
 	uint64_t start = 0;
 	char *end;
+	long host;
 
 	for (;; text = end + 1) {
 		struct node *node = &o->nodes[o->nr_nodes];
 
 		if (o->nr_nodes == MAX_NODES)
 			die("a guest has at most %d nodes", MAX_NODES);
-		node->host = (int)strtol(text, &end, 10);
-		if (end == text || *end != ':' || node->host < 0)
+		host = strtol(text, &end, 10);
+		if (end == text || *end != ':' || host < 0 || host > INT_MAX)
 			die("--numa wants NODE:SIZE[,NODE:SIZE...], not '%s'", text);
+		node->host = (int)host;
 		node->start = start;
 		node->bytes = parse_size(end + 1, &end);
 		if (node->bytes % (2 << 20))
@@ -138,6 +141,7 @@ static void parse(struct options *o, int argc, char **argv)
 					      {NULL, 0, NULL, 0}};
 	static const char *const modes[] = {"auto", "inplace", "dual", "shared", NULL};
 	static const char *const types[] = {"auto", "plain", "sw-protected", NULL};
+	unsigned long cpus;
 	char *end;
 	int c;
 
@@ -158,9 +162,10 @@ static void parse(struct options *o, int argc, char **argv)
 				die("--mem wants a multiple of 2M, from 32M on, not '%s'", optarg);
 			break;
 		case 'c':
-			o->cpus = (unsigned int)strtoul(optarg, &end, 10);
-			if (*end || !o->cpus || o->cpus > MAX_CPUS)
+			cpus = strtoul(optarg, &end, 10);
+			if (*end || !cpus || cpus > MAX_CPUS)
 				die("--cpus wants 1 to %d, not '%s'", MAX_CPUS, optarg);
+			o->cpus = (unsigned int)cpus;
 			break;
 		case 'n':
 			parse_numa(o, optarg);

@@ -166,7 +166,8 @@ void memory_open(int vm_fd, const struct options *options)
 	memory_options.mode = options->mode;
 	memory_options.initial = options->shared ? GMEM_STATE_SHARED : GMEM_STATE_PRIVATE;
 	if (gmem_new(vm, options->bytes, &memory_options, &memory, &error) < 0)
-		die("no private memory: %s (--shared does without.)", error.message);
+		die("no %s memory: %s%s", options->shared ? "shared" : "private", error.message,
+		    options->shared ? "" : " (--shared does without.)");
 	if (!options->shared && gmem_mode(memory) != GMEM_MODE_INPLACE)
 		die("%s mode loses what is loaded before it becomes private; only in-place mode "
 		    "boots a "

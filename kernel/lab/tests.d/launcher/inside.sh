@@ -1,0 +1,112 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# What 80-launcher.sh has done inside the machine: inside.sh WHAT DIRECTORY ARGUMENT...
+# Logs go to build/results/launcher/DIRECTORY, results to standard output.
+
+what=$1 out=$LAB_RESULTS/launcher/$2
+launch=$3 kernel=$4 initrd=$5 tools=$6
+shift 6
+base="console=ttyS0 quiet panic=-1 reboot=k rdinit=/init"
+
+# count PROGRAM: how many of it run.
+count()
+{
+	cat /proc/[0-9]*/comm 2>/dev/null | grep -cx "$1"
+}
+
+# one RUN: with the launcher's arguments of that, in which @ stands for files.
+one()
+{
+	local args=${1#*=*=*=} program=("$launch") words
+
+	args=${args//@K/$kernel} args=${args//@I/$initrd} args=${args//@T//tmp/truncated}
+	args=${args//@B//tmp/big} args=${args//@D/$tools/debian} args=${args//@X/$tools/image}
+	args=${args//@A/$base} args=${args//@L/$(head -c 3000 /dev/zero | tr '\0' x)}
+	case $1 in
+	"needs KVM"*) mv /dev/kvm /dev/kvm.away ;;
+	"needs permission"*)
+		chmod 600 /dev/kvm
+		# The checkout may be where nobody else can go.
+		cp "$launch" "$kernel" "$(ldd "$launch" | awk '/libgmem/ { print $3 }')" /tmp
+		args="--kernel /tmp/${kernel##*/}"
+		program=(env LD_LIBRARY_PATH=/tmp setpriv --reuid 65534 --regid 65534 --clear-groups
+			/tmp/gmem-launch) ;;
+	esac
+	eval "words=($args)"
+	timeout 150 "${program[@]}" --append "$base" "${words[@]}" </dev/null
+}
+
+runs()
+{
+	local n=0 run
+
+	head -c 2000000 "$kernel" >/tmp/truncated
+	head -c 60000000 /dev/zero >/tmp/big
+	for run; do
+		n=$((n + 1))
+		one "$run" >"$out/$n.log" 2>&1
+		echo "$n $?"
+		[[ ! -e /dev/kvm.away ]] || mv /dev/kvm.away /dev/kvm
+	done
+}
+
+# What was killed leaves nothing behind.
+killed()
+{
+	local before after
+
+	before=$(awk '/^MemAvailable/{print $2}' /proc/meminfo)
+	"$launch" --kernel "$kernel" --initrd "$initrd" --append "$base wait=60" </dev/null >/dev/null 2>&1 &
+	sleep 6
+	kill -KILL $!
+	wait $! 2>/dev/null
+	sleep 2
+	after=$(awk '/^MemAvailable/{print $2}' /proc/meminfo)
+	echo "killed $((before - after)) $(count gmem-launch)"
+}
+
+# attacks NAME ARGUMENT...: on a launcher whose guest keeps a secret and has a window open.
+attacks()
+{
+	local name=$1 log=$out/$1.log pid n=0 secret mark
+	shift
+
+	"$launch" --kernel "$kernel" --initrd "$initrd" --append "$base run=/window,talk,300" --mem 64M --talk \
+		"$@" </dev/null >"$log" 2>&1 &
+	pid=$!
+	until grep -q "mark in the window, backwards, is [0-9a-f]\{32\}" "$log" || ((n++ >= 600)); do sleep 0.1; done
+	secret=$(sed -n 's/.*my secret, backwards, is \([0-9a-f]\{32\}\).*/\1/p' "$log")
+	mark=$(sed -n 's/.*a mark in the window, backwards, is \([0-9a-f]\{32\}\).*/\1/p' "$log")
+	"$tools/attack" "$pid" "$secret" "$mark" | sed "s/^/$name /"
+	kill -KILL $pid
+	wait $pid 2>/dev/null
+}
+
+# terminals WAY...: NAME|OPTIONS AND STATUS|the launcher's arguments
+terminals()
+{
+	local n=0 way name left
+
+	for way; do
+		n=$((n + 1)) name=${way%%|*} left=${way#*|}
+		eval "\"$tools/terminal\" ${left%%|*} \"$launch\" --kernel $kernel --initrd $initrd \
+			--append '$base ask' --mem 64M $(left=${left#*|}; echo "${left//@X/$tools/image}")" >"$out/terminal-$n.log" 2>&1
+		echo "$n $?"
+	done
+}
+
+mkdir -p "$out"
+case $what in
+runs)
+	runs "$@" ;;
+killed)
+	killed ;;
+attacks)
+	attacks private
+	attacks sw-protected --vm-type sw-protected
+	attacks shared --shared ;;
+terminals)
+	terminals "$@" ;;
+esac
+exit 0

@@ -71,11 +71,15 @@ static bool any(const struct probe *probe, uint64_t cap)
 
 static void find_out(struct probe *probe)
 {
+	struct bitmask *allowed;
 	size_t type;
 	int kvm, r;
 
-	if (numa_available() >= 0) /* else it is one */
-		probe->nodes = numa_bitmask_weight(numa_get_mems_allowed());
+	if (numa_available() >= 0) { /* else it is one */
+		allowed = numa_get_mems_allowed();
+		probe->nodes = numa_bitmask_weight(allowed);
+		numa_bitmask_free(allowed);
+	}
 	if (!probe->nodes)
 		probe->nodes = 1;
 	probe->status = STATUS_NONE;

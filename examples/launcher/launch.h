@@ -2,6 +2,7 @@
 #ifndef LAUNCH_H
 #define LAUNCH_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,6 +21,7 @@
 #define BOOT_TABLES 0x9000ul /* page tables: 6 pages */
 #define CMDLINE 0x20000ul
 #define RAM_LOW_END 0x9f000ul
+
 struct options {
 	const char *kernel, *initrd, *append, *map;
 	uint64_t bytes;
@@ -33,40 +35,94 @@ struct options {
 /* One sentence on stderr, the terminal as it was, status 1. */
 void die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
+/* memory.c's */
+struct memory {
+	struct gmem_vm *vm;
+	struct gmem *memory;
+	uint8_t *map;
+	uint64_t bytes;
+	unsigned long told, requests, refused;
+	uint64_t request_ns;
+};
+
+/* serial.c's */
+struct serial {
+	pthread_mutex_t lock;
+	uint8_t regs[8], received;
+	bool full, sent; /* a byte to be read; an interrupt that all is sent */
+};
+
+struct vcpu {
+	struct machine *machine;
+	unsigned int number;
+	int fd;
+	struct kvm_run *run;
+	pthread_t thread;
+	struct gmem_exit exit;
+};
+
+/* Why a machine stopped. */
+enum end { RUNNING, TURNED_OFF, RESET };
+
+/* A VM and all that belongs to it: there may be several in a process. */
+struct machine {
+	const struct options *options;
+	int kvm, fd;
+	struct memory memory;
+	struct serial serial;
+	struct vcpu vcpus[MAX_CPUS]; /* options->cpus of them */
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* end is no longer RUNNING */
+	enum end end;
+	uint16_t pm1_enable;
+	bool talking; /* --talk, and the guest has begun */
+};
+
+/* machine.c */
+struct machine *machine_new(int kvm, const struct options *options);
+void machine_end(struct machine *m, enum end end);
+enum end machine_wait(struct machine *m);
+
 /* memory.c: what there is of libgmem in here */
-void memory_open(int vm_fd, const struct options *options);
-uint8_t *memory_map(void);
-void memory_seal(void);
-int memory_exit(struct gmem_exit *exit, void *run, int run_result);
-uint64_t memory_readable(uint64_t offset, uint64_t size); /* how many pages, now */
+void memory_open(struct machine *m);
+uint8_t *memory_map(struct machine *m);
+void memory_seal(struct machine *m);
+int memory_exit(struct machine *m, struct gmem_exit *exit, struct kvm_run *run, int run_result);
+uint64_t memory_readable(struct machine *m, uint64_t offset, uint64_t size); /* pages, now */
 /* What the guest shares; false where it does not, or no longer */
-bool memory_read(uint64_t gpa, void *to, size_t size);
-bool memory_write(uint64_t gpa, const void *from, size_t size);
-void memory_show(const struct options *options);
-struct gmem_vm *memory_vm(void);
-struct gmem *memory_of(void);
+bool memory_read(struct machine *m, uint64_t gpa, void *to, size_t size);
+bool memory_write(struct machine *m, uint64_t gpa, const void *from, size_t size);
+void memory_show(struct machine *m);
 
 /* boot.c: kernel, initrd and all that the 64-bit boot protocol wants; the entry point */
 uint64_t boot_load(uint8_t *ram, const struct options *options, uint64_t rsdp);
 
-/* serial.c: COM1 on the terminal */
-void serial_begin(int vm_fd);
-void serial_end(void);
+/* serial.c: COM1 */
+void serial_init(struct serial *serial);
 bool serial_port(uint16_t port);
-void serial_write(uint16_t port, uint8_t value);
-uint8_t serial_read(uint16_t port);
+void serial_write(struct machine *m, uint16_t port, uint8_t value);
+uint8_t serial_read(struct machine *m, uint16_t port);
+bool serial_receive(struct machine *m, uint8_t value); /* false: not yet */
+
+/* terminal.c: what is typed goes to that machine */
+void terminal_begin(struct machine *m);
+void terminal_end(void);
 
 /* talk.c: the other end of examples/guest */
-void talk_begin(void);
-void talk_told(const struct gmem_event *event);
-bool talk_port(uint16_t port);
-void talk_ring(uint32_t page);
+void talk_told(struct machine *m, const struct gmem_event *event);
+bool talk_port(const struct machine *m, uint16_t port);
+void talk_ring(struct machine *m, uint32_t page);
 
-/* vcpu.c */
-void vcpu_create(int kvm, int vm_fd, const struct options *options, uint64_t entry);
-int vcpu_run_all(void);
+/* ports.c: devices, but for those that have a file */
+void ports_exit(struct machine *m, struct kvm_run *run);
+
+/* vcpu.c: what a vCPU is at first; run.c: what it leaves for */
+void vcpu_create(struct machine *m);
+void vcpu_boot(struct machine *m, uint64_t entry);
+void vcpu_start(struct machine *m);
+void vcpu_stop(struct machine *m);
 
 /* map.c: a picture of the memory, one strip a node */
-void map_draw(const char *path, const struct options *options);
+void map_draw(struct machine *m, const char *path);
 
 #endif

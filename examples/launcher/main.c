@@ -12,21 +12,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
-#include <linux/kvm.h>
 
 #include "launch.h"
-
-/* Pages of KVM's own, below the BIOS's end: only Intel needs them. */
-#define IDENTITY_MAP 0xfeffc000ul
-#define TSS_ADDR 0xfeffd000ul
 
 void die(const char *format, ...)
 {
 	va_list args;
 
-	serial_end();
+	terminal_end();
 	fflush(stdout);
 	fprintf(stderr, "gmem-launch: ");
 	va_start(args, format);
@@ -216,30 +210,35 @@ static void check_nodes(const struct options *o)
 			die("the host has no node %d with memory", o->nodes[i].host);
 }
 
-static int create_vm(int kvm, const struct options *o)
+/* What the guest finds in its memory: tables, kernel, initrd. The entry point. */
+static uint64_t load(struct machine *m)
 {
-	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
-	uint64_t identity_map = IDENTITY_MAP;
-	int vm;
+	const struct options *o = m->options;
+	uint8_t *ram = memory_map(m);
+	uint64_t rsdp, entry;
 
-	vm = ioctl(kvm, KVM_CREATE_VM, o->vm_type);
-	if (vm < 0)
-		die("KVM has no %s VM: %s", o->vm_type ? "software-protected" : "plain",
-		    strerror(errno));
-	if (ioctl(vm, KVM_SET_TSS_ADDR, TSS_ADDR) < 0 ||
-	    ioctl(vm, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) < 0 ||
-	    ioctl(vm, KVM_CREATE_IRQCHIP, 0) < 0 || ioctl(vm, KVM_CREATE_PIT2, &pit) < 0)
-		die("KVM has no interrupt controller or timer: %s", strerror(errno));
-	return vm;
+	rsdp = acpi_write(ram, o->cpus, o->nr_nodes > 1 ? o->nodes : NULL,
+			  o->nr_nodes > 1 ? o->nr_nodes : 0);
+	if (!rsdp)
+		die("the ACPI tables do not fit");
+	entry = boot_load(ram, o, rsdp);
+	if (o->shared)
+		fprintf(stderr,
+			"gmem-launch: the guest's memory is SHARED: this process can read it\n");
+	else
+		memory_seal(m);
+	return entry;
 }
 
 int main(int argc, char **argv)
 {
+	static const char *const ends[] = {
+		[TURNED_OFF] = "the guest turned itself off", [RESET] = "the guest reset itself"};
 	struct options options = {
 		.append = "console=ttyS0", .bytes = 256 << 20, .cpus = 1, .mode = GMEM_MODE_AUTO};
-	uint64_t rsdp, entry;
-	uint8_t *ram;
-	int kvm, vm;
+	struct machine *m;
+	uint64_t entry;
+	int kvm;
 
 	parse(&options, argc, argv);
 	check_nodes(&options);
@@ -248,30 +247,20 @@ int main(int argc, char **argv)
 	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (kvm < 0)
 		die("/dev/kvm: %s", strerror(errno));
-	vm = create_vm(kvm, &options);
 
-	memory_open(vm, &options);
-	ram = memory_map();
-	rsdp = acpi_write(ram, options.cpus, options.nr_nodes > 1 ? options.nodes : NULL,
-			  options.nr_nodes > 1 ? options.nr_nodes : 0);
-	if (!rsdp)
-		die("the ACPI tables do not fit");
-	entry = boot_load(ram, &options, rsdp);
-	if (options.shared)
-		fprintf(stderr,
-			"gmem-launch: the guest's memory is SHARED: this process can read it\n");
-	else
-		memory_seal();
-
-	vcpu_create(kvm, vm, &options, entry);
-	serial_begin(vm);
-	if (options.talk)
-		talk_begin();
-	vcpu_run_all();
-	serial_end();
+	m = machine_new(kvm, &options);
+	memory_open(m);
+	entry = load(m);
+	vcpu_create(m);
+	vcpu_boot(m, entry);
+	terminal_begin(m);
+	m->talking = options.talk;
+	vcpu_start(m);
+	fprintf(stderr, "gmem-launch: %s\n", ends[machine_wait(m)]);
+	terminal_end();
 	if (options.stats)
-		memory_show(&options);
+		memory_show(m);
 	if (options.map)
-		map_draw(options.map, &options);
+		map_draw(m, options.map);
 	return 0;
 }

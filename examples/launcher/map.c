@@ -13,9 +13,9 @@
 static uint64_t run(void *data, uint64_t start, uint64_t end, bool *ret_shared)
 {
 	struct gmem_range range = GMEM_RANGE_INIT;
+	struct machine *m = data;
 
-	(void)data;
-	if (gmem_next_range(memory_vm(), start, end, &range) != 1)
+	if (gmem_next_range(m->memory.vm, start, end, &range) != 1)
 		return 0;
 	*ret_shared = range.state == GMEM_STATE_SHARED;
 	return range.bytes;
@@ -23,33 +23,34 @@ static uint64_t run(void *data, uint64_t start, uint64_t end, bool *ret_shared)
 
 static uint64_t populated(void *data, unsigned int strip, uint64_t start, uint64_t bytes)
 {
+	struct machine *m = data;
 	uint64_t on[HOST_NODES], sum = 0;
 	unsigned int n;
 
-	(void)data;
 	(void)strip;
-	if (gmem_placement(memory_of(), start, bytes, on, HOST_NODES, NULL) < 0)
+	if (gmem_placement(m->memory.memory, start, bytes, on, HOST_NODES, NULL) < 0)
 		return 0;
 	for (n = 0; n < HOST_NODES; n++)
 		sum += on[n];
 	return sum;
 }
 
-static void write_title(char *title, unsigned int number, const struct node *node)
+static void write_title(struct machine *m, char *title, unsigned int number,
+			const struct node *node)
 {
 	const uint64_t end = node->start + node->bytes;
-	uint64_t at, bytes, on[HOST_NODES], private = 0;
+	uint64_t at, bytes, on[HOST_NODES], private_bytes = 0;
 	bool shared;
 	int length;
 	unsigned int n;
 
-	for (at = node->start; at < end && (bytes = run(NULL, at, end, &shared)); at += bytes)
+	for (at = node->start; at < end && (bytes = run(m, at, end, &shared)); at += bytes)
 		if (!shared)
-	private += bytes;
+			private_bytes += bytes;
 	length = snprintf(title, TITLE, "node %u of the guest: %llu MiB, %llu MiB of it private",
 			  number, (unsigned long long)node->bytes >> 20,
-			  (unsigned long long)private >> 20);
-	if (gmem_placement(memory_of(), node->start, node->bytes, on, HOST_NODES, NULL) < 0)
+			  (unsigned long long)private_bytes >> 20);
+	if (gmem_placement(m->memory.memory, node->start, node->bytes, on, HOST_NODES, NULL) < 0)
 		return;
 	for (n = 0; n < HOST_NODES && length < TITLE; n++)
 		if (on[n])
@@ -58,9 +59,10 @@ static void write_title(char *title, unsigned int number, const struct node *nod
 					   (unsigned long long)on[n] >> 20, n);
 }
 
-void map_draw(const char *path, const struct options *options)
+void map_draw(struct machine *m, const char *path)
 {
-	static const struct picture_source source = {.run = run, .populated = populated};
+	const struct options *options = m->options;
+	const struct picture_source source = {.run = run, .populated = populated, .data = m};
 	struct picture_strip strips[MAX_NODES];
 	char titles[MAX_NODES][TITLE];
 	FILE *f = fopen(path, "w");
@@ -69,7 +71,7 @@ void map_draw(const char *path, const struct options *options)
 	if (!f)
 		die("map %s: %s", path, strerror(errno));
 	for (i = 0; i < options->nr_nodes; i++) {
-		write_title(titles[i], i, &options->nodes[i]);
+		write_title(m, titles[i], i, &options->nodes[i]);
 		strips[i] = (struct picture_strip){titles[i], options->nodes[i].start,
 						   options->nodes[i].bytes};
 	}

@@ -16,23 +16,6 @@
 
 static const char *const mode_names[] = {"auto", "in-place", "dual", "shared"};
 
-static struct gmem_vm *vm;
-static struct gmem *memory;
-static uint8_t *map;
-static uint64_t bytes;
-static unsigned long told, requests, refused;
-static uint64_t request_ns;
-
-struct gmem_vm *memory_vm(void)
-{
-	return vm;
-}
-
-struct gmem *memory_of(void)
-{
-	return memory;
-}
-
 /*
  * What the guest makes private again is gone from under the mapping at any time: whoever
  * touches it has to be ready for that.
@@ -62,19 +45,19 @@ __attribute__((noinline)) static bool copy(void *to, const void *from, size_t si
 	return true;
 }
 
-static bool can_read(uint64_t offset)
+static bool can_read(const struct memory *memory, uint64_t offset)
 {
 	uint8_t byte;
 
-	return copy(&byte, map + offset, 1);
+	return copy(&byte, memory->map + offset, 1);
 }
 
-uint64_t memory_readable(uint64_t offset, uint64_t size)
+uint64_t memory_readable(struct machine *m, uint64_t offset, uint64_t size)
 {
 	uint64_t at, readable = 0;
 
 	for (at = offset; at < offset + size; at += PAGE)
-		readable += can_read(at);
+		readable += can_read(&m->memory, at);
 	return readable;
 }
 
@@ -82,29 +65,29 @@ uint64_t memory_readable(uint64_t offset, uint64_t size)
  * Where that is mapped here, if all of it is shared. An address of the guest's making may
  * be anywhere, and may be private: then it is not to be touched.
  */
-static uint8_t *find_shared(uint64_t gpa, size_t size)
+static uint8_t *find_shared(const struct memory *memory, uint64_t gpa, size_t size)
 {
 	struct gmem_location location = GMEM_LOCATION_INIT;
 
-	if (gmem_lookup(vm, gpa, &location) < 0)
+	if (gmem_lookup(memory->vm, gpa, &location) < 0)
 		return NULL;
 	gmem_unref(location.memory);
 	if (location.state != GMEM_STATE_SHARED || size > location.bytes ||
 	    size > PAGE - gpa % PAGE)
 		return NULL;
-	return map + location.offset;
+	return memory->map + location.offset;
 }
 
-bool memory_read(uint64_t gpa, void *to, size_t size)
+bool memory_read(struct machine *m, uint64_t gpa, void *to, size_t size)
 {
-	const uint8_t *from = find_shared(gpa, size);
+	const uint8_t *from = find_shared(&m->memory, gpa, size);
 
 	return from && copy(to, from, size);
 }
 
-bool memory_write(uint64_t gpa, const void *from, size_t size)
+bool memory_write(struct machine *m, uint64_t gpa, const void *from, size_t size)
 {
-	uint8_t *to = find_shared(gpa, size);
+	uint8_t *to = find_shared(&m->memory, gpa, size);
 
 	return to && copy(to, from, size);
 }
@@ -112,25 +95,27 @@ bool memory_write(uint64_t gpa, const void *from, size_t size)
 /* A device that reaches shared memory would be mapped and unmapped here. */
 static void on_commit(void *data, const struct gmem_event *event)
 {
-	(void)data;
-	told++;
-	talk_told(event);
+	struct machine *m = data;
+
+	m->memory.told++;
+	talk_told(m, event);
 }
 
-static void listen(void)
+static void listen(struct machine *m)
 {
 	struct gmem_listener_ops ops = GMEM_LISTENER_OPS_INIT;
 	struct gmem_error error = GMEM_ERROR_INIT;
 	struct gmem_listener *listener;
 
 	ops.commit = on_commit;
-	if (gmem_listener_add(vm, &ops, NULL, &listener, &error) < 0)
+	if (gmem_listener_add(m->memory.vm, &ops, m, &listener, &error) < 0)
 		die("%s", error.message);
 }
 
 /* Before anything is allocated: on which node of the host each of the guest's is. */
-static void place(const struct options *options)
+static void place(struct machine *m)
 {
+	const struct options *options = m->options;
 	struct gmem_error error = GMEM_ERROR_INIT;
 	unsigned int i;
 
@@ -143,70 +128,75 @@ static void place(const struct options *options)
 			continue;
 		nodes = numa_allocate_nodemask();
 		numa_bitmask_setbit(nodes, (unsigned int)node->host);
-		r = gmem_set_policy(memory, node->start, node->bytes, GMEM_POLICY_BIND, nodes,
-				    &error);
+		r = gmem_set_policy(m->memory.memory, node->start, node->bytes, GMEM_POLICY_BIND,
+				    nodes, &error);
 		numa_bitmask_free(nodes);
 		if (r < 0)
 			die("node %d: %s", node->host, error.message);
 	}
 }
 
-void memory_open(int vm_fd, const struct options *options)
+void memory_open(struct machine *m)
 {
+	const struct options *options = m->options;
+	struct memory *memory = &m->memory;
 	struct gmem_vm_options vm_options = GMEM_VM_OPTIONS_INIT;
 	struct gmem_options memory_options = GMEM_OPTIONS_INIT;
 	struct sigaction action = {.sa_handler = on_sigbus};
 	struct gmem_error error = GMEM_ERROR_INIT;
 
 	vm_options.flags = GMEM_VM_MAP_GPA_RANGE;
-	if (gmem_vm_new(vm_fd, &vm_options, &vm, &error) < 0)
+	if (gmem_vm_new(m->fd, &vm_options, &memory->vm, &error) < 0)
 		die("%s", error.message);
 
 	/* Never shared without having been told so. */
 	memory_options.mode = options->mode;
 	memory_options.initial = options->shared ? GMEM_STATE_SHARED : GMEM_STATE_PRIVATE;
-	if (gmem_new(vm, options->bytes, &memory_options, &memory, &error) < 0)
+	if (gmem_new(memory->vm, options->bytes, &memory_options, &memory->memory, &error) < 0)
 		die("no %s memory: %s%s", options->shared ? "shared" : "private", error.message,
 		    options->shared ? "" : " (--shared does without.)");
-	if (!options->shared && gmem_mode(memory) != GMEM_MODE_INPLACE)
+	if (!options->shared && gmem_mode(memory->memory) != GMEM_MODE_INPLACE)
 		die("%s mode loses what is loaded before it becomes private; only in-place mode "
 		    "boots a "
 		    "guest that does not know: %s",
-		    mode_names[gmem_mode(memory)], gmem_vm_why_not(vm, GMEM_CAP_INPLACE));
-	bytes = options->bytes;
+		    mode_names[gmem_mode(memory->memory)],
+		    gmem_vm_why_not(memory->vm, GMEM_CAP_INPLACE));
+	memory->bytes = options->bytes;
 	sigaction(SIGBUS, &action, NULL);
-	place(options);
-	if (gmem_bind(memory, 0, 0, 0, bytes, &error) < 0)
+	place(m);
+	if (gmem_bind(memory->memory, 0, 0, 0, memory->bytes, &error) < 0)
 		die("%s", error.message);
-	listen();
+	listen(m);
 }
 
 /* To load the image: shared for now. */
-uint8_t *memory_map(void)
+uint8_t *memory_map(struct machine *m)
 {
+	struct memory *memory = &m->memory;
 	struct gmem_error error = GMEM_ERROR_INIT;
 	void *address;
 
-	if (gmem_convert(vm, 0, bytes, GMEM_STATE_SHARED, NULL, NULL, &error) < 0 ||
-	    gmem_map(memory, 0, bytes, 0, &address, &error) < 0)
+	if (gmem_convert(memory->vm, 0, memory->bytes, GMEM_STATE_SHARED, NULL, NULL, &error) < 0 ||
+	    gmem_map(memory->memory, 0, memory->bytes, 0, &address, &error) < 0)
 		die("%s", error.message);
-	map = address;
-	return map;
+	memory->map = address;
+	return memory->map;
 }
 
 /* Before the first instruction: private, in place, with all that was loaded. */
-void memory_seal(void)
+void memory_seal(struct machine *m)
 {
+	struct memory *memory = &m->memory;
 	struct gmem_error error = GMEM_ERROR_INIT;
 	uint64_t readable;
 
-	if (gmem_convert(vm, 0, bytes, GMEM_STATE_PRIVATE, NULL, NULL, &error) < 0)
+	if (gmem_convert(memory->vm, 0, memory->bytes, GMEM_STATE_PRIVATE, NULL, NULL, &error) < 0)
 		die("%s", error.message);
-	readable = memory_readable(0, bytes);
+	readable = memory_readable(m, 0, memory->bytes);
 	fprintf(stderr,
 		"gmem-launch: %" PRIu64 " MiB are private; the launcher can read %" PRIu64
 		" of %" PRIu64 " pages\n",
-		bytes >> 20, readable, bytes / PAGE);
+		memory->bytes >> 20, readable, memory->bytes / PAGE);
 	if (readable)
 		die("that is not what private means");
 }
@@ -220,8 +210,9 @@ static uint64_t now(void)
 }
 
 /* Each exit of a vCPU comes by here: 0 is done, 1 is the caller's. */
-int memory_exit(struct gmem_exit *exit, void *run, int run_result)
+int memory_exit(struct machine *m, struct gmem_exit *exit, struct kvm_run *run, int run_result)
 {
+	struct memory *memory = &m->memory;
 	struct gmem_convert_options options = GMEM_CONVERT_OPTIONS_INIT;
 	struct gmem_error error = GMEM_ERROR_INIT;
 	uint64_t begin = now();
@@ -230,40 +221,43 @@ int memory_exit(struct gmem_exit *exit, void *run, int run_result)
 	/* A page can be in use for a moment. */
 	options.attempts = 10;
 	options.pause_us = 1000;
-	r = gmem_exit_handle(vm, run, run_result, exit, &options, &error);
+	r = gmem_exit_handle(memory->vm, run, run_result, exit, &options, &error);
 	if (r == 1)
 		return 1;
-	requests++;
-	request_ns += now() - begin;
+	memory->requests++;
+	memory->request_ns += now() - begin;
 	if (exit->result < 0)
-		refused++;
+		memory->refused++;
 	if (r < 0)
 		die("the guest cannot go on: %s", error.message);
 	return 0;
 }
 
-void memory_show(const struct options *options)
+void memory_show(struct machine *m)
 {
+	const struct options *options = m->options;
+	struct memory *memory = &m->memory;
 	struct gmem_stats stats = GMEM_STATS_INIT;
 	struct gmem_error error = GMEM_ERROR_INIT;
 	uint64_t on[1024];
 	unsigned int i, n;
 
-	if (gmem_stats(memory, &stats, &error) < 0)
+	if (gmem_stats(memory->memory, &stats, &error) < 0)
 		die("%s", error.message);
 	fprintf(stderr,
 		"gmem-launch: %s mode; %" PRIu64 " KiB private, %" PRIu64 " KiB shared, %" PRIu64
 		" KiB of it in memory\n",
-		mode_names[gmem_mode(memory)], stats.private_bytes >> 10, stats.shared_bytes >> 10,
-		(stats.resident_guest + stats.resident_shared) >> 10);
+		mode_names[gmem_mode(memory->memory)], stats.private_bytes >> 10,
+		stats.shared_bytes >> 10, (stats.resident_guest + stats.resident_shared) >> 10);
 	fprintf(stderr,
 		"gmem-launch: %lu requests of the guest in %" PRIu64
 		" us, %lu refused; the listener was told of %lu runs\n",
-		requests, request_ns / 1000, refused, told);
+		memory->requests, memory->request_ns / 1000, memory->refused, memory->told);
 	for (i = 0; i < options->nr_nodes; i++) {
 		const struct node *node = &options->nodes[i];
 
-		if (gmem_placement(memory, node->start, node->bytes, on, 1024, &error) < 0) {
+		if (gmem_placement(memory->memory, node->start, node->bytes, on, 1024, &error) <
+		    0) {
 			fprintf(stderr, "gmem-launch: node %u: %s\n", i, error.message);
 			continue;
 		}

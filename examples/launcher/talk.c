@@ -11,28 +11,21 @@
 #include "../guest/gmem_window.h"
 #include "launch.h"
 
-static bool talking;
-
-void talk_begin(void)
+bool talk_port(const struct machine *m, uint16_t port)
 {
-	talking = true;
-}
-
-bool talk_port(uint16_t port)
-{
-	return talking && port == GMEM_WINDOW_PORT;
+	return m->talking && port == GMEM_WINDOW_PORT;
 }
 
 /* A real device's memory would be mapped in the IOMMU, or unmapped, at such a time. */
-void talk_told(const struct gmem_event *event)
+void talk_told(struct machine *m, const struct gmem_event *event)
 {
-	if (talking)
+	if (m->talking)
 		fprintf(stderr,
 			"gmem-launch: the guest made %" PRIu64 " KiB at %#" PRIx64
 			" %s; the launcher can read %" PRIu64 " of %" PRIu64 " pages\n",
 			event->bytes >> 10, event->gpa,
 			event->to == GMEM_STATE_SHARED ? "shared" : "private",
-			memory_readable(event->offset, event->bytes), event->bytes / PAGE);
+			memory_readable(m, event->offset, event->bytes), event->bytes / PAGE);
 }
 
 /*
@@ -40,13 +33,13 @@ void talk_told(const struct gmem_event *event)
  * the same while it is looked at, nor with what it does to a terminal. So what is shared
  * is copied once, and the copy is looked at.
  */
-void talk_ring(uint32_t page)
+void talk_ring(struct machine *m, uint32_t page)
 {
 	const uint64_t gpa = page * PAGE;
 	struct gmem_letter letter;
 	char *question = letter.question, *c;
 
-	if (!memory_read(gpa, question, sizeof(letter.question))) {
+	if (!memory_read(m, gpa, question, sizeof(letter.question))) {
 		fprintf(stderr,
 			"gmem-launch: the bell rang, but no shared memory is at %#" PRIx64 "\n",
 			gpa);
@@ -59,6 +52,6 @@ void talk_ring(uint32_t page)
 	fprintf(stderr, "gmem-launch: the guest asks: %s\n", question);
 	snprintf(letter.answer, sizeof(letter.answer), "gmem-launch has read '%.1900s'", question);
 	/* It may be gone by now: then nobody is there to read it. */
-	memory_write(gpa + offsetof(struct gmem_letter, answer), letter.answer,
+	memory_write(m, gpa + offsetof(struct gmem_letter, answer), letter.answer,
 		     strlen(letter.answer) + 1);
 }

@@ -1,39 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* vCPUs: what they are at first, and what they leave for. */
+/* vCPUs: what they are at first. */
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <time.h>
-#include <unistd.h>
 #include <linux/kvm.h>
 #include <asm/kvm_para.h>
 
 #include "launch.h"
 
 #define MAX_CPUID 256
-#define PM_TIMER_HZ 3579545
-#define SLEEP_ENABLE (1 << 13)
-#define RESET_PORT 0xcf9
-#define KEYBOARD 0x64
-#define KEYBOARD_RESET 0xfe
-
-static struct vcpu {
-	int fd;
-	struct kvm_run *run;
-	pthread_t thread;
-	struct gmem_exit exit;
-} vcpus[MAX_CPUS];
-static unsigned int nr_vcpus;
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static const char *ended; /* why the machine is off */
-static uint16_t pm1_enable;
 
 /* What KVM can do, each processor a package of its own. */
 static void set_cpuid(int kvm, int vcpu, unsigned int id)
@@ -103,156 +80,28 @@ static void set_boot_state(int vcpu, uint64_t entry)
 		die("the first vCPU: %s", strerror(errno));
 }
 
-void vcpu_create(int kvm, int vm_fd, const struct options *options, uint64_t entry)
+void vcpu_create(struct machine *m)
 {
-	int size = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+	int size = ioctl(m->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
 	unsigned int i;
 
-	nr_vcpus = options->cpus;
-	for (i = 0; i < nr_vcpus; i++) {
-		struct vcpu *v = &vcpus[i];
+	for (i = 0; i < m->options->cpus; i++) {
+		struct vcpu *v = &m->vcpus[i];
 
+		v->machine = m;
+		v->number = i;
 		v->exit = (struct gmem_exit)GMEM_EXIT_INIT;
-		v->fd = ioctl(vm_fd, KVM_CREATE_VCPU, i);
+		v->fd = ioctl(m->fd, KVM_CREATE_VCPU, i);
 		v->run = v->fd < 0 ? MAP_FAILED
 				   : mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED,
 					  v->fd, 0);
 		if (v->run == MAP_FAILED)
 			die("vCPU %u: %s", i, strerror(errno));
-		set_cpuid(kvm, v->fd, i);
-	}
-	set_boot_state(vcpus[0].fd, entry);
-}
-
-static void end(const char *why)
-{
-	pthread_mutex_lock(&lock);
-	if (!ended)
-		ended = why;
-	pthread_cond_broadcast(&changed);
-	pthread_mutex_unlock(&lock);
-}
-
-static uint32_t pm_timer(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint32_t)((uint64_t)now.tv_sec * PM_TIMER_HZ +
-			  (uint64_t)now.tv_nsec * PM_TIMER_HZ / 1000000000);
-}
-
-static uint32_t port_read(uint16_t port)
-{
-	if (serial_port(port))
-		return serial_read(port);
-	switch (port) {
-	case 0x71:
-	case KEYBOARD:
-	case PM1_EVENT:
-		return 0;
-	case PM1_EVENT + 2:
-		return pm1_enable;
-	case PM1_CONTROL:
-		return 1;
-	case PM_TIMER:
-		return pm_timer();
-	}
-	return ~0u;
-}
-
-static void port_write(uint16_t port, uint32_t value)
-{
-	if (serial_port(port))
-		serial_write(port, (uint8_t)value);
-	else if (talk_port(port))
-		talk_ring(value);
-	else if (port == PM1_EVENT + 2)
-		pm1_enable = (uint16_t)value;
-	else if (port == PM1_CONTROL && value & SLEEP_ENABLE && (value >> 10 & 7) == SLEEP_TYPE_OFF)
-		end("the guest turned itself off");
-	else if ((port == KEYBOARD && value == KEYBOARD_RESET) || (port == RESET_PORT && value & 4))
-		end("the guest reset itself");
-}
-
-static void do_io(struct kvm_run *run)
-{
-	uint8_t *p = (uint8_t *)run + run->io.data_offset;
-	uint32_t i, value;
-
-	for (i = 0; i < run->io.count; i++, p += run->io.size) {
-		value = 0;
-		if (run->io.direction == KVM_EXIT_IO_IN) {
-			value = port_read(run->io.port);
-			memcpy(p, &value, run->io.size);
-		} else {
-			memcpy(&value, p, run->io.size);
-			port_write(run->io.port, value);
-		}
+		set_cpuid(m->kvm, v->fd, i);
 	}
 }
 
-static void *run_vcpu(void *arg)
+void vcpu_boot(struct machine *m, uint64_t entry)
 {
-	struct vcpu *v = arg;
-	struct kvm_run *run = v->run;
-	int r;
-
-	while (!__atomic_load_n(&ended, __ATOMIC_ACQUIRE)) {
-		r = ioctl(v->fd, KVM_RUN, 0) < 0 ? -errno : 0;
-		if (r == -EINTR || r == -EAGAIN)
-			continue;
-		/* Is it about memory? */
-		if (!memory_exit(&v->exit, run, r))
-			continue;
-		if (r)
-			die("vCPU %td: KVM_RUN: %s", v - vcpus, strerror(-r));
-		switch (run->exit_reason) {
-		case KVM_EXIT_IO:
-			do_io(run);
-			break;
-		case KVM_EXIT_MMIO: /* nothing is there */
-			if (!run->mmio.is_write)
-				memset(run->mmio.data, 0xff, sizeof(run->mmio.data));
-			break;
-		case KVM_EXIT_HYPERCALL: /* none that is known */
-			run->hypercall.ret = (uint64_t)-ENOSYS;
-			break;
-		case KVM_EXIT_SHUTDOWN:
-			die("vCPU %td: triple fault", v - vcpus);
-		case KVM_EXIT_INTERNAL_ERROR:
-			die("vCPU %td: KVM cannot go on (%u)", v - vcpus, run->internal.suberror);
-		default:
-			die("vCPU %td: exit %u", v - vcpus, run->exit_reason);
-		}
-	}
-	return NULL;
-}
-
-static void on_kick(int signal)
-{
-	(void)signal;
-}
-
-/* Until the guest is off; all vCPUs have stopped by then. */
-int vcpu_run_all(void)
-{
-	struct sigaction kick = {.sa_handler = on_kick};
-	unsigned int i;
-
-	sigaction(SIGUSR1, &kick, NULL);
-	for (i = 0; i < nr_vcpus; i++)
-		if (pthread_create(&vcpus[i].thread, NULL, run_vcpu, &vcpus[i]))
-			die("no thread for vCPU %u", i);
-	pthread_mutex_lock(&lock);
-	while (!ended)
-		pthread_cond_wait(&changed, &lock);
-	pthread_mutex_unlock(&lock);
-	for (i = 0; i < nr_vcpus; i++) {
-		vcpus[i].run->immediate_exit = 1;
-		pthread_kill(vcpus[i].thread, SIGUSR1);
-		pthread_join(vcpus[i].thread, NULL);
-	}
-	fprintf(stderr, "gmem-launch: %s\n", ended);
-	return 0;
+	set_boot_state(m->vcpus[0].fd, entry);
 }

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/* vCPUs: what they leave for, each in a thread of its own. */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <linux/kvm.h>
+
+#include "launch.h"
+
+static void handle(struct vcpu *v, int r)
+{
+	struct machine *m = v->machine;
+	struct kvm_run *run = v->run;
+
+	/* Is it about memory? */
+	if (!memory_exit(m, &v->exit, run, r))
+		return;
+	if (r)
+		die("vCPU %u: KVM_RUN: %s", v->number, strerror(-r));
+	switch (run->exit_reason) {
+	case KVM_EXIT_IO:
+		ports_exit(m, run);
+		break;
+	case KVM_EXIT_MMIO: /* nothing is there */
+		if (!run->mmio.is_write)
+			memset(run->mmio.data, 0xff, sizeof(run->mmio.data));
+		break;
+	case KVM_EXIT_HYPERCALL: /* none that is known */
+		run->hypercall.ret = (uint64_t)-ENOSYS;
+		break;
+	case KVM_EXIT_SHUTDOWN:
+		die("vCPU %u: triple fault", v->number);
+	case KVM_EXIT_INTERNAL_ERROR:
+		die("vCPU %u: KVM cannot go on (%u)", v->number, run->internal.suberror);
+	default:
+		die("vCPU %u: exit %u", v->number, run->exit_reason);
+	}
+}
+
+static void *run_vcpu(void *arg)
+{
+	struct vcpu *v = arg;
+	struct machine *m = v->machine;
+	int r;
+
+	while (__atomic_load_n(&m->end, __ATOMIC_ACQUIRE) == RUNNING) {
+		r = ioctl(v->fd, KVM_RUN, 0) < 0 ? -errno : 0;
+		if (r != -EINTR && r != -EAGAIN)
+			handle(v, r);
+	}
+	return NULL;
+}
+
+static void on_kick(int signal)
+{
+	(void)signal;
+}
+
+void vcpu_start(struct machine *m)
+{
+	struct sigaction kick = {.sa_handler = on_kick};
+	unsigned int i;
+
+	sigaction(SIGUSR1, &kick, NULL);
+	for (i = 0; i < m->options->cpus; i++)
+		if (pthread_create(&m->vcpus[i].thread, NULL, run_vcpu, &m->vcpus[i]))
+			die("no thread for vCPU %u", i);
+}
+
+/* Out of KVM_RUN, and not in again: the machine has ended. */
+void vcpu_stop(struct machine *m)
+{
+	unsigned int i;
+
+	for (i = 0; i < m->options->cpus; i++) {
+		m->vcpus[i].run->immediate_exit = 1;
+		pthread_kill(m->vcpus[i].thread, SIGUSR1);
+		pthread_join(m->vcpus[i].thread, NULL);
+	}
+}

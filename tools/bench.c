@@ -19,10 +19,9 @@
 
 static void progress(size_t done, size_t total)
 {
-	const char *term = getenv("TERM");
 	size_t i;
 
-	if (!isatty(STDERR_FILENO) || !term || !strcmp(term, "dumb"))
+	if (!terminal(stderr))
 		return;
 	fprintf(stderr, "\r[");
 	for (i = 0; i < BAR; i++)

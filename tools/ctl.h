@@ -39,7 +39,10 @@ const char *size_text(char text[SIZE_TEXT], uint64_t bytes);
 /* What other processes call themselves could hold anything; here it is made harmless. */
 void printable(char *text);
 
-enum colour { PLAIN, BOLD, DIM, RED, GREEN, YELLOW, BLUE };
+/* Whether f is a terminal on which the cursor can be moved. */
+bool terminal(FILE *f);
+
+enum colour { PLAIN, BOLD, RED, GREEN, YELLOW };
 /* What to print to f to get it; nothing where f is no terminal that wants colours. */
 const char *colour(FILE *f, enum colour colour);
 

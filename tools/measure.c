@@ -346,7 +346,8 @@ static void open_vcpu(struct bench *bench)
 	bench->vcpu = -1;
 	if (ioctl(bench->vm.fd, KVM_CHECK_EXTENSION, KVM_CAP_PRE_FAULT_MEMORY) <= 0) {
 		snprintf(bench->why_no_vcpu, sizeof(bench->why_no_vcpu),
-			 "KVM has no KVM_PRE_FAULT_MEMORY here (Linux 6.11).");
+			 "KVM has no KVM_PRE_FAULT_MEMORY here (Linux 6.11, and nested page "
+			 "tables).");
 		return;
 	}
 	bench->vcpu = ioctl(bench->vm.fd, KVM_CREATE_VCPU, 0);

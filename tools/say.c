@@ -73,13 +73,17 @@ void printable(char *text)
 			*text = '?';
 }
 
+bool terminal(FILE *f)
+{
+	const char *term = getenv("TERM");
+
+	return term && strcmp(term, "dumb") && isatty(fileno(f));
+}
+
 const char *colour(FILE *f, enum colour colour)
 {
-	static const char *const codes[] = {"\33[0m",  "\33[1m",  "\33[2m", "\33[31m",
-					    "\33[32m", "\33[33m", "\33[34m"};
-	const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+	static const char *const codes[] = {"\33[0m", "\33[1m", "\33[31m", "\33[32m", "\33[33m"};
+	const char *no_color = getenv("NO_COLOR");
 
-	if ((no_color && *no_color) || !term || !strcmp(term, "dumb") || !isatty(fileno(f)))
-		return "";
-	return codes[colour];
+	return (no_color && *no_color) || !terminal(f) ? "" : codes[colour];
 }

@@ -162,8 +162,8 @@ static size_t room_for_runs(const struct view *view)
 {
 	struct winsize window;
 
-	if (!view->watch || !isatty(STDOUT_FILENO) ||
-	    ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) < 0 || window.ws_row < 6)
+	if (!view->watch || !terminal(stdout) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) < 0 ||
+	    window.ws_row < 6)
 		return SIZE_MAX;
 	return window.ws_row - 4u;
 }
@@ -175,7 +175,7 @@ static void print_text(const struct target *target, const struct runs *runs,
 	char process[64];
 	size_t i, room = room_for_runs(view);
 
-	if (view->watch && *colour(stdout, PLAIN))
+	if (view->watch && terminal(stdout))
 		printf("\33[H\33[J");
 	strcpy(process, target->process);
 	printable(process);
@@ -189,7 +189,7 @@ static void print_text(const struct target *target, const struct runs *runs,
 		print_run(&runs->all[i]);
 	if (i < runs->count)
 		printf("and %zu more\n", runs->count - i);
-	if (view->watch && !*colour(stdout, PLAIN))
+	if (view->watch && !terminal(stdout))
 		printf("\n");
 }
 

@@ -109,7 +109,7 @@ fi
 status=$?
 ((status == 3)) || not_so "a full disk is an error"
 grep -q 'No space left' "$dir/err" || not_so "and which one is said"
-if command -v script >/dev/null; then
+if script -qec true /dev/null </dev/null >/dev/null 2>&1; then # not everywhere are there terminals
 	escape=$'\33'
 	TERM=xterm script -qec "'$gmemctl' probe" /dev/null </dev/null >"$dir/out"
 	grep -q "$escape" "$dir/out" || not_so "colours on a terminal"

@@ -76,17 +76,18 @@ build_again()
 # this machine's dpkg. Its lists are kept apart from the machine's for the same reason.
 get_arm64_libnuma()
 {
-	local state=$packages/apt-arm64
+	local state=$packages/apt-arm64 name
 	local apt=(apt-get -q -o APT::Architectures::=arm64 -o APT::Architecture=arm64
 		-o Dir::State::Lists="$state/lists" -o Dir::Cache="$state/cache" -o Acquire::Languages=none
 		-o Acquire::Retries=1 -o APT::Sandbox::User=root)
 
 	mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$packages/sysroot"
-	cd "$state"
-	"${apt[@]}" update
-	"${apt[@]}" download libnuma-dev libnuma1
+	# Each says whether it worked: where this is called, set -e is off.
+	cd "$state" || return
+	"${apt[@]}" update || return
+	"${apt[@]}" download libnuma-dev libnuma1 || return
 	for name in ./*.deb; do
-		dpkg-deb -x "$name" "$packages/sysroot"
+		dpkg-deb -x "$name" "$packages/sysroot" || return
 	done
 }
 
@@ -381,7 +382,7 @@ step_run()
 			skipped "apply puts the series on a tree, or changes nothing" "no build/linux-stock yet: ./lab kernel makes it"
 		fi
 	fi
-	if get_arm64_libnuma >"$test_log/packages-libnuma.log" 2>&1; then
+	if (get_arm64_libnuma) >"$test_log/packages-libnuma.log" 2>&1; then
 		check "packages for arm64" build_arm64
 	else
 		skipped "packages for arm64" "compiled only, in libgmem: no libnuma for arm64: $(grep -m 1 '^E:' "$test_log/packages-libnuma.log")"

@@ -26,13 +26,15 @@ packages_version()
 # GPL-2.0-only, and lint wants neither the old name nor its text: it reads the new one.
 reuse_lint()
 {
-	local dir=$packages/reuse
+	# Not in one piece, for reuse to take it for a license.
+	local dir=$packages/reuse tag='SPDX-License-Identifier'
 
 	git clone -q "$packages/source" "$dir"
-	git -C "$dir" grep -lE 'SPDX-License-Identifier: GPL-2\.0( |$)' -- . ':!LICENSES' |
-		(cd "$dir" && xargs -r sed -i -E '/SPDX-License-Identifier/s/GPL-2\.0( |$)/GPL-2.0-only\1/')
+	git -C "$dir" grep -lE "$tag: GPL-2\.0( |\$)" -- . ':!LICENSES' |
+		(cd "$dir" && xargs -r sed -i -E "/$tag/s/GPL-2\.0( |\$)/GPL-2.0-only\1/")
 	cd "$dir"
-	reuse lint
+	reuse lint 2>&1 | tee lint.log
+	! grep 'cannot be parsed' lint.log || return 1
 }
 
 # build_debian DIR OPTION...: the packages, in $packages/DIR.

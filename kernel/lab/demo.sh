@@ -16,15 +16,16 @@ build_demo()
 	ninja -C "$build/meson" examples/launcher/gmem-launch
 	gcc -O2 -Wall -static -s -o "$demo_dir/root/init" "$top/examples/guest/init.c"
 	gcc -O2 -Wall -static -s -o "$demo_dir/root/window" "$top/examples/guest/window.c"
+	gcc -O2 -Wall -static -s -o "$demo_dir/root/life" "$top/examples/guest/life.c"
 	kmake lab bzImage
 	# What make leaves behind is to be in build/, so the sources are too.
-	for name in Kbuild gmem_window.c gmem_window.h; do
+	for name in Kbuild gmem_window.c gmem_window.h gmem_life.c gmem_life.h; do
 		cmp -s "$top/examples/guest/$name" "$demo_dir/module/$name" ||
 			cp "$top/examples/guest/$name" "$demo_dir/module/$name"
 	done
 	kmake lab M="$demo_dir/module" modules
-	cp "$demo_dir/module/gmem_window.ko" "$demo_dir/root/"
-	(cd "$demo_dir/root" && printf '%s\n' init window gmem_window.ko | cpio -o -H newc --quiet) >"$demo_dir/initrd"
+	cp "$demo_dir/module/gmem_window.ko" "$demo_dir/module/gmem_life.ko" "$demo_dir/root/"
+	(cd "$demo_dir/root" && printf '%s\n' init window life gmem_window.ko gmem_life.ko | cpio -o -H newc --quiet) >"$demo_dir/initrd"
 }
 
 # Inside the machine. Each part says what it shows, shows it, and stops where it is not so.

@@ -2,6 +2,7 @@
 /* Linux by the 64-bit boot protocol: Documentation/arch/x86/boot.rst. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -66,8 +67,23 @@ static void write_tables(uint8_t *ram)
 	memcpy(ram + BOOT_GDT, gdt, sizeof(gdt));
 }
 
-uint64_t boot_load(uint8_t *ram, const struct options *options, uint64_t rsdp)
+/* A boot that is not the first is told so, as it cannot know. */
+static void write_cmdline(const struct machine *m, char *to, size_t most)
 {
+	static const char told[] = " gmem.boot=";
+	size_t length = strlen(m->options->append);
+
+	/* All boots or none: as long as the longest. */
+	if (length + (m->options->reuse ? sizeof(told) + 10 : 0) >= most)
+		die("the command line is too long for this kernel");
+	strcpy(to, m->options->append);
+	if (m->boot > 1)
+		sprintf(to + length, "%s%u", told, m->boot);
+}
+
+uint64_t boot_load(const struct machine *m, uint8_t *ram, uint64_t rsdp)
+{
+	const struct options *options = m->options;
 	struct boot_params *params = (struct boot_params *)(ram + BOOT_PARAMS);
 	size_t size, setup, initrd_size = 0;
 	struct setup_header header;
@@ -99,10 +115,9 @@ uint64_t boot_load(uint8_t *ram, const struct options *options, uint64_t rsdp)
 	params->hdr.code32_start = (uint32_t)load;
 	params->hdr.cmd_line_ptr = CMDLINE;
 	params->acpi_rsdp_addr = rsdp;
-	if (strlen(options->append) >= (header.cmdline_size ? header.cmdline_size : 255) ||
-	    strlen(options->append) >= RAM_LOW_END - CMDLINE)
-		die("the command line is too long for this kernel");
-	strcpy((char *)ram + CMDLINE, options->append);
+	size = header.cmdline_size ? header.cmdline_size : 255;
+	write_cmdline(m, (char *)ram + CMDLINE,
+		      size < RAM_LOW_END - CMDLINE ? size : RAM_LOW_END - CMDLINE);
 	if (options->initrd) {
 		initrd = read_file(options->initrd, "initrd", &initrd_size);
 		initrd_at = (options->bytes - initrd_size) & ~(PAGE - 1);

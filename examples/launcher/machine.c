@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 #include <linux/kvm.h>
 
 #include "launch.h"
@@ -38,11 +39,24 @@ struct machine *machine_new(int kvm, const struct options *options)
 		die("no memory for a machine");
 	m->options = options;
 	m->kvm = kvm;
+	m->boot = 1;
 	m->fd = create_vm(kvm, options);
 	pthread_mutex_init(&m->lock, NULL);
 	pthread_cond_init(&m->changed, NULL);
 	serial_init(&m->serial);
 	return m;
+}
+
+/* Its vCPUs have stopped. */
+void machine_free(struct machine *m)
+{
+	vcpu_free(m);
+	memory_close(m);
+	close(m->fd);
+	pthread_mutex_destroy(&m->serial.lock);
+	pthread_cond_destroy(&m->changed);
+	pthread_mutex_destroy(&m->lock);
+	free(m);
 }
 
 /* From any vCPU; the first that comes tells why. */

@@ -12,8 +12,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "../guest/gmem_life.h"
 #include "launch.h"
 
 void die(const char *format, ...)
@@ -30,6 +32,14 @@ void die(const char *format, ...)
 	_exit(1);
 }
 
+uint64_t now_us(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
+}
+
 static void usage(int status)
 {
 	fprintf(status ? stderr : stdout,
@@ -42,6 +52,8 @@ static void usage(int status)
 		"  --mode MODE            auto, inplace, dual or shared (auto)\n"
 		"  --vm-type TYPE         auto, plain or sw-protected (auto: plain)\n"
 		"  --private, --shared    what the memory is (private)\n"
+		"  --reboot-reuse         a guest that resets itself goes on, in the same memory\n"
+		"  --clones N             N clones of a guest that says it is ready for that\n"
 		"  --map FILE.svg         a picture of the memory, at the end\n"
 		"  --stats                what was where, at the end\n"
 		"  --talk                 answer examples/guest, and say what it converts\n"
@@ -128,6 +140,8 @@ static void parse(struct options *o, int argc, char **argv)
 					      {"vm-type", required_argument, NULL, 't'},
 					      {"private", no_argument, NULL, 'p'},
 					      {"shared", no_argument, NULL, 's'},
+					      {"reboot-reuse", no_argument, NULL, 'r'},
+					      {"clones", required_argument, NULL, 'C'},
 					      {"map", required_argument, NULL, 'M'},
 					      {"stats", no_argument, NULL, 'S'},
 					      {"talk", no_argument, NULL, 'T'},
@@ -135,7 +149,7 @@ static void parse(struct options *o, int argc, char **argv)
 					      {NULL, 0, NULL, 0}};
 	static const char *const modes[] = {"auto", "inplace", "dual", "shared", NULL};
 	static const char *const types[] = {"auto", "plain", "sw-protected", NULL};
-	unsigned long cpus;
+	unsigned long cpus, clones;
 	char *end;
 	int c;
 
@@ -176,6 +190,15 @@ static void parse(struct options *o, int argc, char **argv)
 		case 's':
 			o->shared = true;
 			break;
+		case 'r':
+			o->reuse = true;
+			break;
+		case 'C':
+			clones = strtoul(optarg, &end, 10);
+			if (*end || !clones || clones > MAX_CLONES)
+				die("--clones wants 1 to %d, not '%s'", MAX_CLONES, optarg);
+			o->clones = (unsigned int)clones;
+			break;
 		case 'M':
 			o->map = optarg;
 			break;
@@ -194,6 +217,8 @@ static void parse(struct options *o, int argc, char **argv)
 	}
 	if (optind < argc || !o->kernel)
 		usage(2);
+	if (o->reuse && o->clones)
+		die("--reboot-reuse and --clones do not go together");
 	/* All in one, wherever. */
 	if (!o->nr_nodes)
 		o->nodes[o->nr_nodes++] = (struct node){0, o->bytes, -1};
@@ -221,7 +246,7 @@ static uint64_t load(struct machine *m)
 			  o->nr_nodes > 1 ? o->nr_nodes : 0);
 	if (!rsdp)
 		die("the ACPI tables do not fit");
-	entry = boot_load(ram, o, rsdp);
+	entry = boot_load(m, ram, rsdp);
 	if (o->shared)
 		fprintf(stderr,
 			"gmem-launch: the guest's memory is SHARED: this process can read it\n");
@@ -230,14 +255,29 @@ static uint64_t load(struct machine *m)
 	return entry;
 }
 
+static enum end run(struct machine *m)
+{
+	static const char *const ends[] = {[TURNED_OFF] = "the guest turned itself off",
+					   [RESET] = "the guest reset itself",
+					   [MARKED] = "the guest is ready to be cloned"};
+	uint64_t entry = load(m);
+	enum end end;
+
+	vcpu_create(m);
+	vcpu_boot(m, entry);
+	m->talking = m->options->talk;
+	vcpu_start(m);
+	end = machine_wait(m);
+	fprintf(stderr, "gmem-launch: %s\n", ends[end]);
+	return end;
+}
+
 int main(int argc, char **argv)
 {
-	static const char *const ends[] = {
-		[TURNED_OFF] = "the guest turned itself off", [RESET] = "the guest reset itself"};
 	struct options options = {
 		.append = "console=ttyS0", .bytes = 256 << 20, .cpus = 1, .mode = GMEM_MODE_AUTO};
 	struct machine *m;
-	uint64_t entry;
+	enum end end;
 	int kvm;
 
 	parse(&options, argc, argv);
@@ -249,14 +289,19 @@ int main(int argc, char **argv)
 		die("/dev/kvm: %s", strerror(errno));
 
 	m = machine_new(kvm, &options);
+	memory_connect(m);
+	life_check(m);
 	memory_open(m);
-	entry = load(m);
-	vcpu_create(m);
-	vcpu_boot(m, entry);
-	terminal_begin(m);
-	m->talking = options.talk;
-	vcpu_start(m);
-	fprintf(stderr, "gmem-launch: %s\n", ends[machine_wait(m)]);
+	life_check(m);
+	memory_bind(m);
+	terminal_begin();
+	terminal_connect(m);
+	while ((end = run(m)) == RESET && options.reuse)
+		m = reboot_reuse(m);
+	if (end == MARKED)
+		clones_run(m);
+	else if (options.clones)
+		die("it never said '%s': nothing was cloned", GMEM_LIFE_MARKER);
 	terminal_end();
 	if (options.stats)
 		memory_show(m);

@@ -10,7 +10,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "launch.h"
 
@@ -105,15 +104,14 @@ static void listen(struct machine *m)
 {
 	struct gmem_listener_ops ops = GMEM_LISTENER_OPS_INIT;
 	struct gmem_error error = GMEM_ERROR_INIT;
-	struct gmem_listener *listener;
 
 	ops.commit = on_commit;
-	if (gmem_listener_add(m->memory.vm, &ops, m, &listener, &error) < 0)
+	if (gmem_listener_add(m->memory.vm, &ops, m, &m->memory.listener, &error) < 0)
 		die("%s", error.message);
 }
 
 /* Before anything is allocated: on which node of the host each of the guest's is. */
-static void place(struct machine *m)
+void memory_place(struct machine *m)
 {
 	const struct options *options = m->options;
 	struct gmem_error error = GMEM_ERROR_INIT;
@@ -136,18 +134,27 @@ static void place(struct machine *m)
 	}
 }
 
-void memory_open(struct machine *m)
+/* What can this VM have? */
+void memory_connect(struct machine *m)
 {
-	const struct options *options = m->options;
-	struct memory *memory = &m->memory;
 	struct gmem_vm_options vm_options = GMEM_VM_OPTIONS_INIT;
-	struct gmem_options memory_options = GMEM_OPTIONS_INIT;
 	struct sigaction action = {.sa_handler = on_sigbus};
 	struct gmem_error error = GMEM_ERROR_INIT;
 
 	vm_options.flags = GMEM_VM_MAP_GPA_RANGE;
-	if (gmem_vm_new(m->fd, &vm_options, &memory->vm, &error) < 0)
+	if (gmem_vm_new(m->fd, &vm_options, &m->memory.vm, &error) < 0)
 		die("%s", error.message);
+	m->memory.bytes = m->options->bytes;
+	sigaction(SIGBUS, &action, NULL);
+}
+
+/* Nothing is allocated yet. */
+void memory_open(struct machine *m)
+{
+	const struct options *options = m->options;
+	struct memory *memory = &m->memory;
+	struct gmem_options memory_options = GMEM_OPTIONS_INIT;
+	struct gmem_error error = GMEM_ERROR_INIT;
 
 	/* Never shared without having been told so. */
 	memory_options.mode = options->mode;
@@ -157,16 +164,35 @@ void memory_open(struct machine *m)
 		    options->shared ? "" : " (--shared does without.)");
 	if (!options->shared && gmem_mode(memory->memory) != GMEM_MODE_INPLACE)
 		die("%s mode loses what is loaded before it becomes private; only in-place mode "
-		    "boots a "
-		    "guest that does not know: %s",
+		    "boots a guest that does not know: %s",
 		    mode_names[gmem_mode(memory->memory)],
 		    gmem_vm_why_not(memory->vm, GMEM_CAP_INPLACE));
-	memory->bytes = options->bytes;
-	sigaction(SIGBUS, &action, NULL);
-	place(m);
-	if (gmem_bind(memory->memory, 0, 0, 0, memory->bytes, &error) < 0)
+	memory_place(m);
+}
+
+/* What memory is, the guest finds from address 0 on. */
+void memory_bind(struct machine *m)
+{
+	struct gmem_error error = GMEM_ERROR_INIT;
+
+	if (gmem_bind(m->memory.memory, 0, 0, 0, m->memory.bytes, &error) < 0)
 		die("%s", error.message);
 	listen(m);
+}
+
+/* What is not in use elsewhere goes with this. */
+void memory_close(struct machine *m)
+{
+	struct memory *memory = &m->memory;
+	struct gmem_error error = GMEM_ERROR_INIT;
+
+	gmem_listener_remove(memory->vm, memory->listener);
+	if (memory->map)
+		gmem_unmap(memory->map, memory->bytes);
+	if (gmem_unbind(memory->vm, 0, &error) < 0)
+		die("%s", error.message);
+	gmem_unref(memory->memory);
+	gmem_vm_free(memory->vm);
 }
 
 /* To load the image: shared for now. */
@@ -201,21 +227,13 @@ void memory_seal(struct machine *m)
 		die("that is not what private means");
 }
 
-static uint64_t now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
-}
-
 /* Each exit of a vCPU comes by here: 0 is done, 1 is the caller's. */
 int memory_exit(struct machine *m, struct gmem_exit *exit, struct kvm_run *run, int run_result)
 {
 	struct memory *memory = &m->memory;
 	struct gmem_convert_options options = GMEM_CONVERT_OPTIONS_INIT;
 	struct gmem_error error = GMEM_ERROR_INIT;
-	uint64_t begin = now();
+	uint64_t begin = now_us();
 	int r;
 
 	/* A page can be in use for a moment. */
@@ -225,12 +243,22 @@ int memory_exit(struct machine *m, struct gmem_exit *exit, struct kvm_run *run, 
 	if (r == 1)
 		return 1;
 	memory->requests++;
-	memory->request_ns += now() - begin;
+	memory->request_us += now_us() - begin;
 	if (exit->result < 0)
 		memory->refused++;
 	if (r < 0)
 		die("the guest cannot go on: %s", error.message);
 	return 0;
+}
+
+uint64_t memory_resident(struct machine *m)
+{
+	struct gmem_stats stats = GMEM_STATS_INIT;
+	struct gmem_error error = GMEM_ERROR_INIT;
+
+	if (gmem_stats(m->memory.memory, &stats, &error) < 0)
+		die("%s", error.message);
+	return stats.resident_guest + stats.resident_shared;
 }
 
 void memory_show(struct machine *m)
@@ -252,7 +280,7 @@ void memory_show(struct machine *m)
 	fprintf(stderr,
 		"gmem-launch: %lu requests of the guest in %" PRIu64
 		" us, %lu refused; the listener was told of %lu runs\n",
-		memory->requests, memory->request_ns / 1000, memory->refused, memory->told);
+		memory->requests, memory->request_us, memory->refused, memory->told);
 	for (i = 0; i < options->nr_nodes; i++) {
 		const struct node *node = &options->nodes[i];
 

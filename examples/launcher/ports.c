@@ -4,6 +4,7 @@
 #include <time.h>
 #include <linux/kvm.h>
 
+#include "../guest/gmem_life.h"
 #include "launch.h"
 
 #define PM_TIMER_HZ 3579545
@@ -36,6 +37,8 @@ static uint32_t port_read(struct machine *m, uint16_t port)
 		return 1;
 	case PM_TIMER:
 		return pm_timer();
+	case GMEM_LIFE_PORT:
+		return m->options->clones ? m->clone : ~0u;
 	}
 	return ~0u;
 }

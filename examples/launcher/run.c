@@ -38,6 +38,17 @@ static void handle(struct vcpu *v, int r)
 	}
 }
 
+/* An exit's instruction is done only when KVM is entered again: no state before that. */
+static void finish_exit(struct vcpu *v)
+{
+	int r;
+
+	v->run->immediate_exit = 1;
+	while ((r = ioctl(v->fd, KVM_RUN, 0) < 0 ? -errno : 0) != -EINTR)
+		if (r != -EAGAIN)
+			handle(v, r);
+}
+
 static void *run_vcpu(void *arg)
 {
 	struct vcpu *v = arg;
@@ -49,6 +60,8 @@ static void *run_vcpu(void *arg)
 		if (r != -EINTR && r != -EAGAIN)
 			handle(v, r);
 	}
+	if (__atomic_load_n(&m->end, __ATOMIC_ACQUIRE) == MARKED)
+		finish_exit(v);
 	return NULL;
 }
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* A 16450 on COM1: the guest's console, in both directions. */
 #include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <linux/kvm.h>
 
+#include "../guest/gmem_life.h"
 #include "launch.h"
 
 #define COM1 0x3f8
@@ -26,6 +28,59 @@ static void update_irq(const struct machine *m)
 	level.level =
 		(serial->full && serial->regs[IER] & 1) || (serial->sent && serial->regs[IER] & 2);
 	ioctl(m->fd, KVM_IRQ_LINE, &level);
+}
+
+/*
+ * One guest's console is written as it comes, so that it can be talked to; of several,
+ * each line with the clone's number. The lock is held.
+ */
+static void print(struct machine *m, char c)
+{
+	struct serial *serial = &m->serial;
+
+	if (c == '\r')
+		return;
+	if (!m->clone) {
+		putchar(c);
+		fflush(stdout);
+		if (!m->options->clones)
+			return;
+	}
+	if (c != '\n' && serial->length < sizeof(serial->line) - 1) {
+		serial->line[serial->length++] = c;
+		return;
+	}
+	serial->line[serial->length] = 0;
+	serial->length = 0;
+	if (m->clone) {
+		printf("%u: %s\n", m->clone, serial->line);
+		fflush(stdout);
+	} else if (strstr(serial->line, GMEM_LIFE_MARKER)) {
+		machine_end(m, MARKED);
+	}
+}
+
+/* A last line may have no end. */
+void serial_flush(struct machine *m)
+{
+	pthread_mutex_lock(&m->serial.lock);
+	if (m->serial.length)
+		print(m, '\n');
+	pthread_mutex_unlock(&m->serial.lock);
+}
+
+/* KVM does not keep what a device's interrupt is, so that is set again. */
+void serial_restore(struct machine *m, const struct serial *from)
+{
+	struct serial *serial = &m->serial;
+
+	pthread_mutex_lock(&serial->lock);
+	memcpy(serial->regs, from->regs, sizeof(serial->regs));
+	serial->received = from->received;
+	serial->full = from->full;
+	serial->sent = from->sent;
+	update_irq(m);
+	pthread_mutex_unlock(&serial->lock);
 }
 
 bool serial_receive(struct machine *m, uint8_t value)
@@ -57,10 +112,7 @@ void serial_write(struct machine *m, uint16_t port, uint8_t value)
 
 	pthread_mutex_lock(&serial->lock);
 	if (reg == DATA && !(regs[LCR] & LCR_DLAB)) {
-		if (value != '\r') {
-			putchar(value);
-			fflush(stdout);
-		}
+		print(m, (char)value);
 		serial->sent = true;
 	} else if (reg != IER || !(regs[LCR] & LCR_DLAB)) {
 		if (reg == IER && value & 2 && !(regs[IER] & 2))

@@ -12,6 +12,8 @@
 
 static struct termios before;
 static bool raw;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct machine *connected;
 
 void terminal_end(void)
 {
@@ -27,12 +29,33 @@ static void on_end(int number)
 	raise(number);
 }
 
+void terminal_connect(struct machine *m)
+{
+	pthread_mutex_lock(&lock);
+	connected = m;
+	pthread_mutex_unlock(&lock);
+}
+
+/* In the end; without a machine it is gone. */
+static void deliver(uint8_t c)
+{
+	bool done = false;
+
+	while (!done) {
+		pthread_mutex_lock(&lock);
+		done = !connected || serial_receive(connected, c);
+		pthread_mutex_unlock(&lock);
+		if (!done)
+			usleep(1000);
+	}
+}
+
 static void *receive(void *arg)
 {
-	struct machine *m = arg;
 	bool escaped = false;
 	uint8_t c;
 
+	(void)arg;
 	while (read(STDIN_FILENO, &c, 1) == 1) {
 		if (raw && escaped && c == 'x') {
 			terminal_end();
@@ -40,13 +63,13 @@ static void *receive(void *arg)
 			_exit(0);
 		}
 		escaped = raw && !escaped && c == ESCAPE;
-		while (!escaped && !serial_receive(m, c))
-			usleep(1000);
+		if (!escaped)
+			deliver(c);
 	}
 	return NULL;
 }
 
-void terminal_begin(struct machine *m)
+void terminal_begin(void)
 {
 	static const int ends[] = {SIGHUP, SIGINT, SIGQUIT, SIGABRT, SIGSEGV, SIGTERM};
 	struct sigaction action = {.sa_handler = on_end, .sa_flags = (int)SA_RESETHAND};
@@ -63,6 +86,6 @@ void terminal_begin(struct machine *m)
 		raw = !tcsetattr(STDIN_FILENO, TCSANOW, &now);
 		atexit(terminal_end);
 	}
-	if (!pthread_create(&thread, NULL, receive, m))
+	if (!pthread_create(&thread, NULL, receive, NULL))
 		pthread_detach(thread);
 }

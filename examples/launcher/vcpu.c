@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #include <linux/kvm.h>
 #include <asm/kvm_para.h>
 
@@ -98,6 +99,21 @@ void vcpu_create(struct machine *m)
 		if (v->run == MAP_FAILED)
 			die("vCPU %u: %s", i, strerror(errno));
 		set_cpuid(m->kvm, v->fd, i);
+	}
+}
+
+/* KVM keeps the VM for as long as one of them is open, or mapped. */
+void vcpu_free(struct machine *m)
+{
+	size_t size = (size_t)ioctl(m->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+	unsigned int i;
+
+	for (i = 0; i < m->options->cpus; i++) {
+		if (!m->vcpus[i].run)
+			continue;
+		munmap(m->vcpus[i].run, size);
+		close(m->vcpus[i].fd);
+		m->vcpus[i].run = NULL;
 	}
 }
 

@@ -2,8 +2,9 @@
 /*
  * A guest that is cloned, and one that starts again:
  *
- *   life clone     keep a secret, say that it may be cloned, and then what has become of it
- *   life reboot N  keep a secret, and look for those of former boots, until boot N
+ *   life clone [PROGRAM...]  keep a secret, say that it may be cloned, and then what has
+ *                            become of it; in the clone, run that
+ *   life reboot N            keep a secret, and look for those of former boots, until boot N
  *
  * Its driver is /gmem_life.ko.
  */
@@ -98,7 +99,7 @@ static unsigned long write_own(uint32_t number)
 	return differ * sizeof(*own);
 }
 
-static int be_cloned(void)
+static int be_cloned(char **program)
 {
 	const struct secret *secret = keep_secret();
 	const uint64_t before = hash(secret);
@@ -122,7 +123,13 @@ static int be_cloned(void)
 	       hash(secret) == before ? "is still" : "HAS BECOME", hash(secret));
 	differ = write_own(number);
 	printf("guest: of what clone %" PRIu32 " wrote %lu bytes differ\n", number, differ);
-	return hash(secret) != before || differ;
+	if (hash(secret) != before || differ)
+		return 1;
+	if (!program[0])
+		return 0;
+	execv(program[0], program);
+	printf("guest: %s: %s\n", program[0], strerror(errno));
+	return 127;
 }
 
 static uint64_t count(uint64_t *ret_pages)
@@ -176,10 +183,10 @@ static int boot_again(unsigned long boots)
 int main(int argc, char **argv)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (argc == 2 && !strcmp(argv[1], "clone"))
-		return open_device() < 0 ? 1 : be_cloned();
+	if (argc >= 2 && !strcmp(argv[1], "clone"))
+		return open_device() < 0 ? 1 : be_cloned(argv + 2);
 	if (argc == 3 && !strcmp(argv[1], "reboot"))
 		return open_device() < 0 ? 1 : boot_again(strtoul(argv[2], NULL, 10));
-	printf("guest: usage: life clone, or life reboot BOOTS\n");
+	printf("guest: usage: life clone [PROGRAM...], or life reboot BOOTS\n");
 	return 2;
 }

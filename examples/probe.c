@@ -24,6 +24,8 @@ static const struct {
 	{GMEM_CAP_POLICY, "NUMA policy"},
 	{GMEM_CAP_RANGES, "where memory is"},
 	{GMEM_CAP_ZERO, "zeroing in place"},
+	{GMEM_CAP_LINK, "memory that outlives its VM"},
+	{GMEM_CAP_CLONE, "frozen memory and clones"},
 	{GMEM_CAP_MEMORY_FAULT, "memory faults"},
 	{GMEM_CAP_MAP_GPA_RANGE, "requests of guests"},
 };

@@ -24,10 +24,8 @@ static const struct feature {
 	{"policy", "NUMA policy", GMEM_CAP_POLICY},
 	{"ranges", "telling what is where", GMEM_CAP_RANGES},
 	{"zero", "zeroing in place", GMEM_CAP_ZERO},
-#ifdef GMEM_CAP_LINK
 	{"link", "memory that outlives its VM", GMEM_CAP_LINK},
 	{"clone", "frozen memory and clones", GMEM_CAP_CLONE},
-#endif
 	{"memory_fault", "exits on memory faults", GMEM_CAP_MEMORY_FAULT},
 	{"map_gpa_range", "guests that ask to convert", GMEM_CAP_MAP_GPA_RANGE},
 };

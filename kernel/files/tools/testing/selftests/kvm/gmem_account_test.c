@@ -403,6 +403,44 @@ GMEM_TEST(gmem_account, cycles)
 	assert_all_back(free);
 }
 
+/* Through a link, a freeze, a clone and its copy of a page, a thousand times. */
+GMEM_TEST(gmem_account, lives)
+{
+	struct kvm_vm *other;
+	int i, fd, linked, cloned;
+	int64_t free = 0;
+	uint64_t val;
+	void *mem;
+
+	if (!(kvm_check_cap(KVM_CAP_GMEM) & KVM_GMEM_CAP_CLONE))
+		SKIP(return, "no clones");
+
+	other = vm_create_barebones_type(variant->type);
+	for (i = 0; i < 1010; i++) {
+		/* What is allocated once. */
+		if (i == 10)
+			free = settled_free();
+
+		fd = gmem_create(self->vm, SMALL, GMEM_FLAGS_SHARED);
+		populate(fd, 0, SMALL);
+		linked = gmem_link(other, fd);
+		gmem_make_private(fd, PAGE_SIZE, PAGE_SIZE);
+		close(fd);
+		gmem_freeze(linked);
+		cloned = gmem_clone(self->vm, linked);
+		close(linked);
+		mem = gmem_mmap(cloned, SMALL);
+		TEST_ASSERT_EQ(gmem_poke(mem, i), 0);
+		TEST_ASSERT_EQ(gmem_peek(mem, &val), 0);
+		TEST_ASSERT_EQ(val, i);
+		TEST_ASSERT_EQ(gmem_populated(cloned, 0, SMALL), PAGE_SIZE);
+		munmap(mem, SMALL);
+		close(cloned);
+	}
+	assert_all_back(free);
+	kvm_vm_free(other);
+}
+
 GMEM_TEST(gmem_account, round_trip_takes_no_memory)
 {
 	int64_t free = 0, lowest = INT64_MAX;

@@ -649,6 +649,85 @@ GMEM_TEST(gmem_fault, mapping)
 	assert_policy(env, MPOL_PREFERRED);
 }
 
+/* What lives on: a link, frozen memory, a clone. */
+static int run_link(struct env *env)
+{
+	env->new_fd = __gmem_link(env->vm, env->fd);
+	return min(env->new_fd, 0);
+}
+
+static void prepare_freeze(struct env *env)
+{
+	prepare_close(env);
+}
+
+static int run_freeze(struct env *env)
+{
+	uint64_t error_offset;
+
+	return __gmem_freeze(env->new_fd, &error_offset);
+}
+
+static int run_clone(struct env *env)
+{
+	env->new_fd = __gmem_clone(env->vm, env->fd);
+	return min(env->new_fd, 0);
+}
+
+static void prepare_copy(struct env *env)
+{
+	env->new_fd = gmem_clone(env->vm, env->fd);
+}
+
+static int run_copy(struct env *env)
+{
+	return __gmem_fallocate(env->new_fd, FALLOC_FL_KEEP_SIZE, 0, SIZE);
+}
+
+/* A clone that is not there yet still shows the golden page. */
+static void copy_failed(struct env *env)
+{
+	TEST_ASSERT_EQ(gmem_is_private(env->new_fd, 0), gmem_is_private(env->fd, 0));
+	TEST_ASSERT_EQ(gmem_is_private(env->new_fd, 2 * PAGE_SIZE),
+		       gmem_is_private(env->fd, 2 * PAGE_SIZE));
+}
+
+GMEM_TEST(gmem_fault, life)
+{
+	struct env *env = &self->env;
+
+	if (!(kvm_check_cap(KVM_CAP_GMEM) & KVM_GMEM_CAP_CLONE))
+		SKIP(return, "no clones");
+
+	run_op(env, &(struct op) {
+		.name = "KVM_LINK_GUEST_MEMFD",
+		.prepare = close_new,
+		.run = run_link,
+	});
+	close_new(env);
+	run_op(env, &(struct op) {
+		.name = "KVM_GMEM_FREEZE",
+		.prepare = prepare_freeze,
+		.run = run_freeze,
+		.done = close_new,
+		.never = true,
+	});
+	gmem_freeze(env->fd);
+	run_op(env, &(struct op) {
+		.name = "KVM_CLONE_GUEST_MEMFD",
+		.prepare = close_new,
+		.run = run_clone,
+	});
+	close_new(env);
+	run_op(env, &(struct op) {
+		.name = "populating a clone",
+		.prepare = prepare_copy,
+		.run = run_copy,
+		.failed = copy_failed,
+		.done = close_new,
+	});
+}
+
 int main(int argc, char *argv[])
 {
 	GMEM_REQUIRE();

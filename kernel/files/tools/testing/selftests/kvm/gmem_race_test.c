@@ -638,7 +638,7 @@ static void fail_exit(struct kvm_vcpu *vcpu)
 		for (at = size - sizeof(*f); at >= 0; at -= 8) {
 			f = (void *)(stack + at);
 			/* The only code segment; a bit that is always set. */
-			if (f->vector >= 32 || f->cs != 8 || !(f->rflags & 2))
+			if (f->vector >= 256 || f->cs != 8 || !(f->rflags & 2))
 				continue;
 			if (n++ >= 8)
 				continue;

@@ -9,9 +9,8 @@
 static struct machine *clone_new(struct machine *golden, const struct state *state,
 				 unsigned int number)
 {
-	struct machine *m = machine_new(golden->kvm, golden->options);
+	struct machine *m = machine_new(golden->kvm, golden->options, number);
 
-	m->clone = number;
 	memory_connect(m);
 	life_clone(m, golden);
 	vcpu_create(m);
@@ -51,14 +50,13 @@ void clones_run(struct machine *golden)
 			machine_wait(clones[i]) == RESET ? "reset itself" : "turned itself off";
 
 		serial_flush(clones[i]);
-		fprintf(stderr, "gmem-launch: clone %u %s\n", i + 1, why);
+		fprintf(stderr, "gmem-launch: %s %s\n", clones[i]->name, why);
 	}
 	for (i = 0; i < n; i++) {
 		if (golden->options->stats)
 			fprintf(stderr,
-				"gmem-launch: clone %u: %" PRIu64 " of %" PRIu64
-				" KiB are its own\n",
-				i + 1, memory_resident(clones[i]) >> 10,
+				"gmem-launch: %s: %" PRIu64 " of %" PRIu64 " KiB are its own\n",
+				clones[i]->name, memory_resident(clones[i]) >> 10,
 				golden->options->bytes >> 10);
 		machine_free(clones[i]);
 	}

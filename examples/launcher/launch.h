@@ -77,6 +77,7 @@ struct machine {
 	const struct options *options;
 	int kvm, fd;
 	unsigned int boot, clone; /* which it is: from 1, and from 1 where it is one */
+	char name[24];		  /* for messages */
 	struct memory memory;
 	struct serial serial;
 	struct vcpu vcpus[MAX_CPUS]; /* options->cpus of them */
@@ -88,7 +89,7 @@ struct machine {
 };
 
 /* machine.c */
-struct machine *machine_new(int kvm, const struct options *options);
+struct machine *machine_new(int kvm, const struct options *options, unsigned int clone);
 void machine_free(struct machine *m);
 void machine_end(struct machine *m, enum end end);
 enum end machine_wait(struct machine *m);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A VM: how it begins, and how it ends. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -31,7 +32,7 @@ static int create_vm(int kvm, const struct options *o)
 }
 
 /* Without memory and processors, so far. */
-struct machine *machine_new(int kvm, const struct options *options)
+struct machine *machine_new(int kvm, const struct options *options, unsigned int clone)
 {
 	struct machine *m = calloc(1, sizeof(*m));
 
@@ -40,6 +41,11 @@ struct machine *machine_new(int kvm, const struct options *options)
 	m->options = options;
 	m->kvm = kvm;
 	m->boot = 1;
+	m->clone = clone;
+	if (clone)
+		snprintf(m->name, sizeof(m->name), "clone %u", clone);
+	else
+		strcpy(m->name, "the guest");
 	m->fd = create_vm(kvm, options);
 	pthread_mutex_init(&m->lock, NULL);
 	pthread_cond_init(&m->changed, NULL);

@@ -288,7 +288,7 @@ int main(int argc, char **argv)
 	if (kvm < 0)
 		die("/dev/kvm: %s", strerror(errno));
 
-	m = machine_new(kvm, &options);
+	m = machine_new(kvm, &options, 0);
 	memory_connect(m);
 	life_check(m);
 	memory_open(m);

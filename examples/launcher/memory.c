@@ -247,7 +247,7 @@ int memory_exit(struct machine *m, struct gmem_exit *exit, struct kvm_run *run, 
 	if (exit->result < 0)
 		memory->refused++;
 	if (r < 0)
-		die("the guest cannot go on: %s", error.message);
+		die("%s cannot go on: %s", m->name, error.message);
 	return 0;
 }
 

@@ -10,7 +10,7 @@
 
 struct machine *reboot_reuse(struct machine *old)
 {
-	struct machine *m = machine_new(old->kvm, old->options);
+	struct machine *m = machine_new(old->kvm, old->options, 0);
 	uint64_t begin = now_us(), before = memory_resident(old);
 
 	m->boot = old->boot + 1;

@@ -2,11 +2,27 @@
 /* vCPUs: what they leave for, each in a thread of its own. */
 #include <errno.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <linux/kvm.h>
 
 #include "launch.h"
+
+/* All of this process ends with a vCPU that cannot go on. */
+__attribute__((noreturn, format(printf, 2, 3))) static void stop(const struct vcpu *v,
+								 const char *format, ...)
+{
+	const struct machine *m = v->machine;
+	char why[128];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(why, sizeof(why), format, args);
+	va_end(args);
+	die("%s%svCPU %u: %s", m->clone ? m->name : "", m->clone ? ": " : "", v->number, why);
+}
 
 static void handle(struct vcpu *v, int r)
 {
@@ -17,7 +33,7 @@ static void handle(struct vcpu *v, int r)
 	if (!memory_exit(m, &v->exit, run, r))
 		return;
 	if (r)
-		die("vCPU %u: KVM_RUN: %s", v->number, strerror(-r));
+		stop(v, "KVM_RUN: %s", strerror(-r));
 	switch (run->exit_reason) {
 	case KVM_EXIT_IO:
 		ports_exit(m, run);
@@ -30,11 +46,11 @@ static void handle(struct vcpu *v, int r)
 		run->hypercall.ret = (uint64_t)-ENOSYS;
 		break;
 	case KVM_EXIT_SHUTDOWN:
-		die("vCPU %u: triple fault", v->number);
+		stop(v, "triple fault");
 	case KVM_EXIT_INTERNAL_ERROR:
-		die("vCPU %u: KVM cannot go on (%u)", v->number, run->internal.suberror);
+		stop(v, "KVM cannot go on (%u)", run->internal.suberror);
 	default:
-		die("vCPU %u: exit %u", v->number, run->exit_reason);
+		stop(v, "exit %u", run->exit_reason);
 	}
 }
 

@@ -21,9 +21,9 @@ void talk_told(struct machine *m, const struct gmem_event *event)
 {
 	if (m->talking)
 		fprintf(stderr,
-			"gmem-launch: the guest made %" PRIu64 " KiB at %#" PRIx64
+			"gmem-launch: %s made %" PRIu64 " KiB at %#" PRIx64
 			" %s; the launcher can read %" PRIu64 " of %" PRIu64 " pages\n",
-			event->bytes >> 10, event->gpa,
+			m->name, event->bytes >> 10, event->gpa,
 			event->to == GMEM_STATE_SHARED ? "shared" : "private",
 			memory_readable(m, event->offset, event->bytes), event->bytes / PAGE);
 }
@@ -49,7 +49,7 @@ void talk_ring(struct machine *m, uint32_t page)
 	for (c = question; *c; c++)
 		if (!isprint((unsigned char)*c))
 			*c = '?';
-	fprintf(stderr, "gmem-launch: the guest asks: %s\n", question);
+	fprintf(stderr, "gmem-launch: %s asks: %s\n", m->name, question);
 	snprintf(letter.answer, sizeof(letter.answer), "gmem-launch has read '%.1900s'", question);
 	/* It may be gone by now: then nobody is there to read it. */
 	memory_write(m, gpa + offsetof(struct gmem_letter, answer), letter.answer,

@@ -36,6 +36,9 @@ life_other_runs=(
 	"a guest that does not reset itself is not booted again=0=guest: good bye=--kernel @K --initrd @I --reboot-reuse"
 	"a guest that nobody clones can tell=0=guest: nobody clones me here=--kernel @K --initrd @I --append '@A run=/life,clone'"
 	"clones open windows of their own=0=2: guest: every page kept what was in it=--kernel @K --initrd @I --clones 2 --talk --append '@A run=/life,clone,/window,convert,20'"
+	"clones that reset themselves are off=0=clone 2 reset itself=--kernel @K --initrd @I --clones 2 --append '@A run=/life,clone restart'"
+	"ends when a clone cannot go on=1=: vCPU 0: triple fault=--kernel @K --initrd @I --clones 2 --append 'console=ttyS0 quiet rdinit=/init run=/life,clone restart reboot=t'"
+	"tells what a clone asks=0=gmem-launch: clone 2 asks: Is anybody out there?=--kernel @K --initrd @I --clones 2 --talk --append '@A run=/life,clone,/window,talk'"
 	"no clones of a guest that turns itself off before=1=it never said 'gmem: ready to be cloned'=--kernel @K --initrd @I --clones 2"
 	"no clones of a guest that resets itself before=1=it never said 'gmem: ready to be cloned'=--kernel @K --initrd @I --clones 2 --append '@A restart'"
 	"no clones of a guest that faults before=1=triple fault=--kernel @K --initrd @I --clones 2 --append 'console=ttyS0 quiet rdinit=/init restart reboot=t'"
@@ -63,7 +66,7 @@ life_old_runs=(
 reboots_are_right()
 {
 	sed 's/\r//' "$1" | awk '
-		/guest: boot [123]: 0 copies of a former secret in [0-9]+ pages; of this one at least 64: yes$/ { boots++ }
+		/guest: boot [123]: 0 copies of a former secret in [0-9]+ pages; of this one at least 2048: yes$/ { boots++ }
 		/gmem-launch: boot [23]: ([0-9]+) of [0-9]+ KiB were kept/ { kept += $4 == $6 && $4 > 20000 }
 		/gmem-launch: the guest reset itself/ { resets++ }
 		END {

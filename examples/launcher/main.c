@@ -307,5 +307,7 @@ int main(int argc, char **argv)
 		memory_show(m);
 	if (options.map)
 		map_draw(m, options.map);
+	terminal_connect(NULL);
+	machine_free(m);
 	return 0;
 }

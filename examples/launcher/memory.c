@@ -242,10 +242,11 @@ int memory_exit(struct machine *m, struct gmem_exit *exit, struct kvm_run *run, 
 	r = gmem_exit_handle(memory->vm, run, run_result, exit, &options, &error);
 	if (r == 1)
 		return 1;
-	memory->requests++;
-	memory->request_us += now_us() - begin;
+	/* Of any vCPU. */
+	__atomic_add_fetch(&memory->requests, 1, __ATOMIC_RELAXED);
+	__atomic_add_fetch(&memory->request_us, now_us() - begin, __ATOMIC_RELAXED);
 	if (exit->result < 0)
-		memory->refused++;
+		__atomic_add_fetch(&memory->refused, 1, __ATOMIC_RELAXED);
 	if (r < 0)
 		die("%s cannot go on: %s", m->name, error.message);
 	return 0;

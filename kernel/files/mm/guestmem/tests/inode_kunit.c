@@ -247,8 +247,8 @@ static void inode_open_fails(struct kunit *test)
 			__fput_sync(file);
 			KUNIT_ASSERT_EQ(test, 1, atomic_read(&inode->i_count));
 		}
-		/* The dentry and the file, at least. */
-		KUNIT_EXPECT_GE(test, failures, 2);
+		/* The dentry, or the file: see folio_allocate_fails(). */
+		KUNIT_EXPECT_GE(test, failures, 1);
 	}
 	KUNIT_EXPECT_TRUE(test, gmem_kunit_holds(inode, 1, 0x11));
 	iput(inode);

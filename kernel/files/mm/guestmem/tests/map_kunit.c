@@ -505,7 +505,7 @@ static void map_fault_fails(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, 0, gmem_kunit_punch(inode, 0, 1));
 	}
 	KUNIT_EXPECT_FALSE(test, ret & VM_FAULT_ERROR);
-	KUNIT_EXPECT_GT(test, failures, 1);
+	KUNIT_EXPECT_GE(test, failures, 1);
 }
 
 static struct kunit_case map_cases[] = {

@@ -20,11 +20,12 @@ static int write_all(FILE *f, const char *text, size_t length)
 /* Beside the file, and then in its place. */
 static int replace(const char *path, const char *text, size_t length, mode_t mode)
 {
-	char *beside = must_alloc(malloc(strlen(path) + 8));
 	int fd, error, later;
+	char *beside;
 	FILE *f;
 
-	sprintf(beside, "%s.XXXXXX", path);
+	if (asprintf(&beside, "%s.XXXXXX", path) < 0)
+		return ENOMEM;
 	fd = mkstemp(beside);
 	if (fd < 0) {
 		error = errno;

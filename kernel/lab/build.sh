@@ -55,9 +55,20 @@ kmake()
 		ARCH="$arch" KBUILD_BUILD_USER=gmem KBUILD_BUILD_HOST=lab LOCALVERSION= "$@"
 }
 
-flavour_targets()
+# What make leaves behind is to be in build/, so what the emulator needs is there, too.
+make_kernel()
 {
-	[[ $1 == uml* ]] && echo linux || echo vmlinux modules
+	local flavour=$1 dir
+
+	dir=$(kernel_dir "$flavour")
+	if [[ $flavour == uml* ]]; then
+		kmake "$flavour" -j"$jobs" linux
+		return
+	fi
+	kmake "$flavour" -j"$jobs" vmlinux modules || return 1
+	mkdir -p "$dir/tcg"
+	cp -p "$top"/kernel/lab/tcg/* "$dir/tcg"
+	kmake "$flavour" M="$dir/tcg" modules
 }
 
 # Did every line of the fragments take effect? A later one overrules an earlier.
@@ -110,7 +121,7 @@ configure()
 # What a kernel was made from: sizes and times are enough to see a change.
 fingerprint()
 {
-	local flavour=$1 paths=("$top/kernel/config" "$top/kernel/base")
+	local flavour=$1 paths=("$top/kernel/config" "$top/kernel/base" "$top/kernel/lab/tcg")
 
 	[[ $flavour == stock ]] || paths+=("$files" "$patches")
 	{
@@ -149,7 +160,7 @@ have_kernel()
 # --as-is was given.
 need_kernel()
 {
-	local flavour=$1 dir targets
+	local flavour=$1 dir
 
 	have_kernel "$flavour" && return
 	if [[ -n ${LAB_AS_IS:-} ]]; then
@@ -160,11 +171,10 @@ need_kernel()
 	have_kernel "$flavour" && { unlock builds; return; } # someone else did it
 	dir=$(kernel_dir "$flavour")
 	need_source "$flavour"
-	read -ra targets < <(flavour_targets "$flavour")
 	[[ -f $dir/vmlinux ]] || need_space 3000 "building a kernel"
 	configure "$flavour" || die "the $flavour kernel cannot be configured: see $build/log/config-$flavour.log."
 	with_progress "building the $flavour kernel" "$build/log/kernel-$flavour.log" \
-		kmake "$flavour" -j"$jobs" "${targets[@]}" || return 1
+		make_kernel "$flavour" || return 1
 	echo "$source_print" >"$dir/lab.fingerprint"
 	unlock builds
 }

@@ -114,7 +114,7 @@ write_job()
 	(
 		umask 077
 		{
-			for module in virt/lib/irqbypass.ko arch/x86/kvm/kvm.ko arch/x86/kvm/kvm-amd.ko; do
+			for module in virt/lib/irqbypass.ko arch/x86/kvm/kvm.ko arch/x86/kvm/kvm-amd.ko tcg/lab_tcg.ko; do
 				[[ ! -f $dir/$module ]] || printf 'module=%s\0' "$dir/$module"
 			done
 			printf 'rw=results:%s\0' "$results"

@@ -65,18 +65,10 @@ uapi_result()
 	fi
 }
 
-# A guest that shuts down, once and not again in a new machine, is the emulator's: see
-# race_alone() in 50-selftests.sh. It is told, and only Linux is given that second try.
-shut_down_once()
-{
-	[[ -z $uapi_again && $1 == Linux,* ]] && grep -qa 'FAILED: vCPU [0-9]*: exit 8$' "$results/uapi/$1.log"
-}
-
 run_uapi()
 {
 	local flavour=$1 name status seconds run log=$test_log/$step-machine.log
-	local -A want=() runs=()
-	local again=()
+	local -A want=()
 	shift
 
 	rm -rf "$results/uapi"
@@ -84,7 +76,6 @@ run_uapi()
 	for run; do
 		status=${run#*=}
 		want[${run%%=*}]=${status%%=*}
-		runs[${run%%=*}]=$run
 	done
 	# The status of the machine comes last, as a line of its own.
 	while read -r name status seconds; do
@@ -92,13 +83,7 @@ run_uapi()
 			vm_result "the kernel keeps a clean log" "$status" "$log"
 			continue
 		fi
-		if shut_down_once "$name"; then
-			cp "$results/uapi/$name.log" "$test_log/$step-$name-1.log"
-			skipped "${name//-/ }, try 1" "$(tail -n 1 "$results/uapi/$name.log"), see build/log/test/$step-$name-1.log"
-			again+=("${runs[$name]}")
-		else
-			uapi_result "$name" "$status" "$seconds" "${want[$name]}"
-		fi
+		uapi_result "$name" "$status" "$seconds" "${want[$name]}"
 		unset "want[$name]"
 	done < <(
 		set +e
@@ -109,13 +94,12 @@ run_uapi()
 	for name in "${!want[@]}"; do
 		failed "${name//-/ }" "did not run to its end: the machine died" "$log"
 	done
-	((!${#again[@]})) || uapi_again=1 run_uapi "$flavour" "${again[@]}"
 }
 
 # The guest is the lab's kernel both times.
 step_run()
 {
-	local flavour uapi_again=''
+	local flavour
 
 	for flavour in lab debug; do
 		need_kernel "$flavour" || {

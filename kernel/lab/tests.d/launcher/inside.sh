@@ -76,6 +76,28 @@ killed()
 	echo "killed $((before - after)) $(count gmem-launch)"
 }
 
+# What a guest left for first after each interrupt that was injected into it, counted.
+injected()
+{
+	local trace=/sys/kernel/tracing event
+
+	mount -t tracefs tracefs $trace
+	echo 8192 >$trace/buffer_size_kb
+	for event in inj_virq entry exit; do
+		echo 1 >$trace/events/kvm/kvm_$event/enable
+	done
+	"$launch" --kernel "$kernel" --initrd "$initrd" --append "$base" --cpus 2 </dev/null >"$out/injected.log" 2>&1
+	echo 0 >$trace/tracing_on
+	awk '/ kvm_inj_virq: / { injected[$1] = 1 }
+		/ kvm_entry: / { entered[$1] = injected[$1]; injected[$1] = 0 }
+		/ kvm_exit: / && entered[$1] {
+			entered[$1] = 0
+			sub(/.* reason /, "")
+			n[$1]++
+		}
+		END { for (reason in n) print "injected", reason, n[reason] }' $trace/trace
+}
+
 # attacks NAME ARGUMENT...: on a launcher whose guest keeps a secret and has a window open.
 attacks()
 {
@@ -112,6 +134,8 @@ runs)
 	runs "$@" ;;
 killed)
 	killed ;;
+injected)
+	injected ;;
 attacks)
 	attacks private
 	attacks sw-protected --vm-type sw-protected

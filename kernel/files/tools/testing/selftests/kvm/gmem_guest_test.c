@@ -563,7 +563,7 @@ GMEM_TEST(gmem_guest, emulation_is_atomic)
 /* Emulated accesses against conversions of the page: no value is lost. */
 GMEM_TEST(gmem_guest, emulation_and_conversion)
 {
-	struct thread_call t = { self->vcpu[0], guest_fep_count, GMEM_GVA, 3000 };
+	struct thread_call t = { self->vcpu[0], guest_fep_count, GMEM_GVA, 500 };
 	int done = 0, n = 0, r;
 
 	REQUIRE_FEP();
@@ -579,7 +579,7 @@ GMEM_TEST(gmem_guest, emulation_and_conversion)
 	}
 	TEST_ASSERT(n, "it never became private");
 	gmem_make_shared(self->fd, 0, PAGE_SIZE);
-	TEST_ASSERT_EQ(*(uint64_t *)self->mem, 3000);
+	TEST_ASSERT_EQ(*(uint64_t *)self->mem, 500);
 }
 
 /* Clear, access by emulation, and look at what KVM's walk has left. */

@@ -109,7 +109,7 @@ run_fuzz()
 	CC=clang libgmem_cc "$dir/fuzz" -g -fsanitize=fuzzer,address,undefined \
 		-fno-sanitize-recover=undefined -I"$top/libgmem/src" "$top"/libgmem/src/*.c \
 		"$top"/libgmem/tests/{fuzz,fake}.c -lpthread
-	"$dir/fuzz" -max_total_time=40 -rss_limit_mb=4096 -artifact_prefix="$dir/" -print_final_stats=1
+	"$dir/fuzz" -max_total_time=60 -rss_limit_mb=4096 -artifact_prefix="$dir/" -print_final_stats=1
 }
 
 # The examples, as their users build them but for pkg-config; each has to end well.

@@ -114,7 +114,8 @@ cmd_demo()
 	unlock builds
 	rm -rf "$results/demo"
 	mkdir -p "$results/demo"
-	cmd_run --timeout 300 -- sh -c "$demo_script" - "$build/meson/examples/launcher/gmem-launch" \
+	# See 50-selftests.sh for why they take turns.
+	cmd_run --turns --timeout 300 -- sh -c "$demo_script" - "$build/meson/examples/launcher/gmem-launch" \
 		"$(kernel_dir lab)/arch/x86/boot/bzImage" "$demo_dir/initrd" ||
 		die "the demo did not show what it should: see build/results/demo."
 	echo

@@ -20,7 +20,7 @@ boot_limit=120
 
 vm_defaults()
 {
-	vm_flavour=lab vm_smp=2 vm_mem=4096 vm_timeout=0 vm_icount='' vm_append='' vm_tty=''
+	vm_flavour=lab vm_smp=2 vm_mem=4096 vm_timeout=0 vm_icount='' vm_turns='' vm_append='' vm_tty=''
 }
 
 # Takes the options of run and shell; sets vm_rest to what follows them.
@@ -34,6 +34,7 @@ parse_vm_options()
 		--debug) vm_flavour=debug ;;
 		--stock) vm_flavour=stock ;;
 		--icount) vm_icount=1 vm_smp=1 ;;
+		--turns) vm_turns=1 ;;
 		--as-is) export LAB_AS_IS=1 ;;
 		--smp | --mem | --timeout | --append)
 			(($# > 1)) || usage_error "$who: $1 needs a value."
@@ -163,6 +164,8 @@ qemu_command()
 		-device virtio-rng-pci)
 	if [[ -n $vm_icount ]]; then
 		qemu+=(-accel tcg,thread=single -icount shift=0)
+	elif [[ -n $vm_turns ]]; then
+		qemu+=(-accel tcg,thread=single)
 	else
 		qemu+=(-accel tcg,thread=multi)
 	fi

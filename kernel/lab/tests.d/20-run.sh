@@ -78,6 +78,21 @@ interrupt_leaves_nothing()
 	[[ -n $qemu ]] && ! kill -0 "$qemu" 2>/dev/null
 }
 
+# emulator_with WORDS OPTION...: the machine's QEMU has WORDS among its arguments.
+emulator_with()
+{
+	local words=$1 lab qemu='' n=0 status=0
+	shift
+
+	"$top/lab" run "$@" sleep 1000 &
+	lab=$!
+	until qemu=$(pgrep -P "$lab" qemu) || ((n++ >= 100)); do sleep 0.1; done
+	tr '\0' '\n' <"/proc/$qemu/cmdline" | grep -Fx -- "$words" || status=1
+	kill "$lab"
+	wait "$lab" || :
+	return "$status"
+}
+
 step_run()
 {
 	check "the command's status is lab's" ends 7 sh -c 'exit 7'
@@ -92,6 +107,8 @@ step_run()
 		sh -c 'cat /sys/devices/system/node/has_memory; test -c /dev/kvm && cat /sys/module/kvm_amd/parameters/npt | tr Y 1'
 	check "five processors" says "0-4" 0 --smp 5 --mem 1G cat /sys/devices/system/cpu/online
 	check "instructions counted" says "0" 0 --icount cat /sys/devices/system/cpu/online
+	check "processors run beside each other" emulator_with tcg,thread=multi
+	check "processors take turns" emulator_with tcg,thread=single --turns
 	check "time's up" ends 124 --timeout 8 sleep 1000
 	check "a splat makes it fail" splat_is_seen
 	check "a panic makes it fail" panic_is_seen

@@ -87,7 +87,7 @@ run_uapi()
 		unset "want[$name]"
 	done < <(
 		set +e
-		in_lab "$flavour" --timeout 1200 -- sh -c "$uapi_driver" - "$build/uapi" \
+		in_lab "$flavour" --turns --timeout 1200 -- sh -c "$uapi_driver" - "$build/uapi" \
 			"$(kernel_dir lab)/vmlinux" "$@" 2>"$log"
 		echo "machine $? 0"
 	)
@@ -96,7 +96,7 @@ run_uapi()
 	done
 }
 
-# The guest is the lab's kernel both times.
+# The guest is the lab's kernel both times. For --turns, see 50-selftests.sh.
 step_run()
 {
 	local flavour

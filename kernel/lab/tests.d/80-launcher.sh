@@ -165,6 +165,7 @@ need_debian_kernel()
 }
 
 # inside FLAVOUR WHAT DIRECTORY ARGUMENT...: inside.sh in the machine, with what it needs.
+# For --turns, see 50-selftests.sh.
 inside()
 {
 	local flavour=$1 what=$2 dir=$3
@@ -172,7 +173,7 @@ inside()
 
 	(
 		set +e
-		in_lab "$flavour" --timeout 1800 -- bash "$launcher_source/inside.sh" "$what" "$dir" \
+		in_lab "$flavour" --turns --timeout 1800 -- bash "$launcher_source/inside.sh" "$what" "$dir" \
 			"$build/meson/examples/launcher/gmem-launch" "$(kernel_dir lab)/arch/x86/boot/bzImage" \
 			"$build/demo/initrd" "$launcher_tools" "$@" 2>"$test_log/launcher-$dir.log"
 		echo "machine $?"

@@ -3,7 +3,7 @@
  * What a guest cannot do without its kernel: ask the host which clone it is, and look
  * through all of its memory for what should not be there any more.
  */
-#include <linux/highmem.h>
+#include <linux/delay.h>
 #include <linux/io.h>
 #include <linux/ioport.h>
 #include <linux/miscdevice.h>
@@ -11,6 +11,7 @@
 #include <linux/module.h>
 #include <linux/sched.h>
 #include <linux/sizes.h>
+#include <linux/slab.h>
 #include <linux/uaccess.h>
 
 #include "gmem_life.h"
@@ -29,20 +30,36 @@ static unsigned int count_in_page(const u64 *words, const u64 *inverted)
 	return found;
 }
 
-/* Free pages too: those first of all. */
-static int search(struct gmem_life_search *s)
+/*
+ * Free pages too: those first of all. The kernel takes what modules leave behind out of
+ * its mapping for a moment, on another processor.
+ */
+static int read_page(u64 *words, unsigned long pfn)
+{
+	unsigned int tries;
+
+	for (tries = 0; tries < 1000; tries++) {
+		if (!copy_from_kernel_nofault(words, pfn_to_kaddr(pfn), PAGE_SIZE))
+			return 0;
+		msleep(1);
+	}
+	return -EFAULT;
+}
+
+static int search(struct gmem_life_search *s, u64 *words)
 {
 	unsigned long pfn;
+	int r;
 
 	s->found = s->pages = 0;
 	for (pfn = 0; pfn < SZ_4G / PAGE_SIZE; pfn++) {
-		void *page;
-
-		if (!pfn_valid(pfn) || !page_is_ram(pfn))
+		/* What is in words was counted where it came from. */
+		if (!pfn_valid(pfn) || !page_is_ram(pfn) || pfn == PHYS_PFN(virt_to_phys(words)))
 			continue;
-		page = kmap_local_page(pfn_to_page(pfn));
-		s->found += count_in_page(page, s->inverted);
-		kunmap_local(page);
+		r = read_page(words, pfn);
+		if (r)
+			return r;
+		s->found += count_in_page(words, s->inverted);
 		s->pages++;
 		if (fatal_signal_pending(current))
 			return -EINTR;
@@ -55,6 +72,7 @@ static long life_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	void __user *to = (void __user *)arg;
 	struct gmem_life_search s;
+	u64 *words;
 	int r;
 
 	switch (cmd) {
@@ -63,7 +81,11 @@ static long life_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case GMEM_LIFE_SEARCH:
 		if (copy_from_user(&s, to, sizeof(s)))
 			return -EFAULT;
-		r = search(&s);
+		words = kmalloc(PAGE_SIZE, GFP_KERNEL);
+		if (!words)
+			return -ENOMEM;
+		r = search(&s, words);
+		kfree_sensitive(words);
 		if (!r && copy_to_user(to, &s, sizeof(s)))
 			r = -EFAULT;
 		return r;

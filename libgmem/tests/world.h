@@ -9,6 +9,13 @@
 
 #include <check.h>
 
+/*
+ * Check keeps a note of each assertion that held, to name the last one should the test
+ * crash, and reads them all again afterwards in time that grows with their square. Most
+ * assertions here are in loops; with AddressSanitizer that was 91 of 95 seconds.
+ */
+#define _mark_point(file, line) ((void)0)
+
 #include "fake.h"
 
 #define PAGE UINT64_C(4096)

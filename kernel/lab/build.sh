@@ -6,9 +6,8 @@
 #   lab     base + files + patches, kernel/config/lab.config
 #   debug   the same source, with kernel/config/debug.config on top
 #   stock   the base alone, with lab.config
-#   uml, uml-debug
-#           the same source for ARCH=um, with uml.config and uml-debug.config, and what
-#           each .kunitconfig in kernel/files asks for
+#   uml     the same source for ARCH=um, with uml.config and what each .kunitconfig in
+#           kernel/files asks for
 #   step    one step of the series (check.sh)
 
 jobs=$(nproc)
@@ -35,9 +34,8 @@ flavour_fragments()
 	lab | stock | step) echo "$dir/lab.config" ;;
 	debug) printf '%s\n' "$dir/lab.config" "$dir/debug.config" ;;
 	uml) echo "$dir/uml.config" ;;
-	uml-debug) printf '%s\n' "$dir/uml.config" "$dir/uml-debug.config" ;;
 	esac
-	[[ $1 != uml* ]] || kunit_configs
+	[[ $1 != uml ]] || kunit_configs
 }
 
 kunit_configs()
@@ -50,7 +48,7 @@ kmake()
 	local flavour=$1 arch=x86_64
 	shift
 
-	[[ $flavour != uml* ]] || arch=um
+	[[ $flavour != uml ]] || arch=um
 	make -C "$(flavour_source "$flavour")" O="$(kernel_dir "$flavour")" --no-print-directory \
 		ARCH="$arch" KBUILD_BUILD_USER=gmem KBUILD_BUILD_HOST=lab LOCALVERSION= "$@"
 }
@@ -61,7 +59,7 @@ make_kernel()
 	local flavour=$1 dir
 
 	dir=$(kernel_dir "$flavour")
-	if [[ $flavour == uml* ]]; then
+	if [[ $flavour == uml ]]; then
 		kmake "$flavour" -j"$jobs" linux
 		return
 	fi

@@ -25,7 +25,9 @@ build_demo()
 	done
 	kmake lab M="$demo_dir/module" modules
 	cp "$demo_dir/module/gmem_window.ko" "$demo_dir/module/gmem_life.ko" "$demo_dir/root/"
-	(cd "$demo_dir/root" && printf '%s\n' init window life gmem_window.ko gmem_life.ko | cpio -o -H newc --quiet) >"$demo_dir/initrd"
+	(cd "$demo_dir/root" && printf '%s\n' init window life gmem_window.ko gmem_life.ko | cpio -o -H newc --quiet) >"$demo_dir/initrd.tmp"
+	# A guest may be reading it.
+	mv "$demo_dir/initrd.tmp" "$demo_dir/initrd"
 }
 
 # Inside the machine. Each part says what it shows, shows it, and stops where it is not so.

@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# The test runner. Each file tests.d/NN-NAME.sh is one step; it sets step_title
-# and defines step_run, and step_exists where there may be nothing to test yet.
-# A step reports each test with passed, failed or skipped.
+# The test runner. Each file tests.d/NN-NAME.sh is one step; it sets step_title,
+# and step_packages to what it needs of Debian's beside what every step has, and
+# defines step_run, and step_exists where there may be nothing to test yet. A step
+# reports each test with passed, failed or skipped.
+#
+# Steps below 30 are about the lab itself and run one after the other. The others
+# run two at a time: most keep one processor busy, and while a kernel is built for
+# one of them, the other has something to do. What two of them use has to be theirs,
+# or behind the lock on the builds.
 
 test_log=$build/log/test
 packages_test=(shellcheck kmod)
@@ -28,6 +34,7 @@ record()
 	local verdict=$1 name=$2 detail=${3:-} log=${4:-}
 
 	detail=${detail//[$'\t\n']/ }
+	[[ ! -t 1 ]] || printf '\r\033[K' # the other step's progress
 	printf '%s\t%s\t%s\t%s\t%s\n' "$verdict" "$step" "$name" "$detail" "${log#"$top"/}" >>"$test_log/results"
 	printf '[%s] %-7s %s: %s%s\n' "$(elapsed "$test_begin")" "$verdict" "$step" "$name" "${detail:+ ($detail)}"
 }
@@ -151,6 +158,11 @@ run_step()
 	set +e
 	(
 		set -e
+		# What it has begun in a process group of its own ends with it.
+		# shellcheck disable=SC2016
+		at_exit_commands=('end_group "${progress_pid:-}"')
+		trap run_at_exit EXIT
+		trap 'exit 143' TERM
 		step_title=$step
 		step_exists() { true; }
 		# shellcheck source=/dev/null
@@ -164,6 +176,46 @@ run_step()
 	((status == 0)) || failed "the step itself" "ended with status $status"
 }
 
+declare -A steps_running=()
+
+await_a_step()
+{
+	local pid=''
+
+	wait -n -p pid "${!steps_running[@]}" || :
+	unset "steps_running[$pid]"
+}
+
+# run_steps FILE...: two at a time. Each is a process group, so that all of it can be ended.
+run_steps()
+{
+	local file
+
+	# shellcheck disable=SC2016
+	at_exit 'for pid in "${!steps_running[@]}"; do end_group "$pid"; done'
+	for file; do
+		((${#steps_running[@]} < 2)) || await_a_step
+		set -m
+		run_step "$file" &
+		set +m
+		steps_running[$!]=1
+	done
+	while ((${#steps_running[@]})); do
+		await_a_step
+	done
+}
+
+# step_needs FILE: the packages, a line each.
+step_needs()
+{
+	(
+		step_packages=()
+		# shellcheck source=/dev/null
+		. "$1"
+		printf '%s\n' "${step_packages[@]}"
+	)
+}
+
 count()
 {
 	grep -c "^$1" "$test_log/results" || :
@@ -171,7 +223,7 @@ count()
 
 cmd_test()
 {
-	local file name known=() wanted=() passed failed skipped
+	local file name known=() wanted=() first=() beside=() packages=() passed failed skipped
 
 	while IFS= read -r file; do
 		known+=("$(step_name "$file")")
@@ -188,17 +240,25 @@ cmd_test()
 		shift
 	done
 
-	need_packages "${packages_test[@]}" "${packages_vm[@]}" "${packages_kernel[@]}"
+	while IFS= read -r file; do
+		name=$(step_name "$file")
+		if ((${#wanted[@]})) && [[ " ${wanted[*]} " != *" $name "* ]]; then
+			continue
+		fi
+		name=${file##*/}
+		if ((${name%%-*} < 30)); then first+=("$file"); else beside+=("$file"); fi
+	done < <(step_files)
+	# All at once: apt-get does not run beside itself, and it may ask for a password.
+	mapfile -t packages < <(for file in "${first[@]}" "${beside[@]}"; do step_needs "$file"; done | grep . | sort -u)
+	need_packages "${packages_test[@]}" "${packages_vm[@]}" "${packages_kernel[@]}" "${packages[@]}"
 	rm -rf "$test_log"
 	mkdir -p "$test_log" "$results"
 	: >"$test_log/results"
 	test_begin=$SECONDS
-	while IFS= read -r file; do
-		name=$(step_name "$file")
-		if ((${#wanted[@]} == 0)) || [[ " ${wanted[*]} " == *" $name "* ]]; then
-			run_step "$file"
-		fi
-	done < <(step_files)
+	for file in "${first[@]}"; do
+		run_step "$file"
+	done
+	run_steps "${beside[@]}"
 
 	passed=$(count passed) failed=$(count FAILED) skipped=$(count skipped)
 	echo

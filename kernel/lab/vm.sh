@@ -71,14 +71,13 @@ compile()
 # build/initrd.cpio: init.c, alone.
 need_initrd()
 {
-	local gen tmp=$build/initrd.tmp
+	local gen tmp
 
-	if [[ ! $build/tsc -nt $top/kernel/lab/tsc.c ]]; then
-		compile -o "$build/tsc" "$top/kernel/lab/tsc.c"
-	fi
-	[[ ! $build/initrd.cpio -nt $top/kernel/lab/init.c ]] || return 0
+	[[ ! $build/tsc -nt $top/kernel/lab/tsc.c || ! $build/initrd.cpio -nt $top/kernel/lab/init.c ]] || return 0
+	tmp=$(mktemp -d "$build/initrd.XXXX")
+	compile -o "$tmp/tsc" "$top/kernel/lab/tsc.c"
+	mv "$tmp/tsc" "$build/tsc"
 	gen=$(kernel_dir "$vm_flavour")/usr/gen_init_cpio
-	mkdir -p "$tmp"
 	compile -static -s -o "$tmp/init" "$top/kernel/lab/init.c"
 	cat >"$tmp/list" <<-END
 		dir /dev 0755 0 0

@@ -32,8 +32,8 @@ uapi_runs_lab=(
 uapi_runs_debug=(
 	"interface,-default-VM==uapi default"
 	"interface,-protected-VM==uapi protected"
-	"Linux,-default-VM,-2-processors==vmm --limit 240"
-	"Linux,-protected-VM,-2-processors==vmm --limit 240 --protected"
+	"Linux,-default-VM,-2-processors==vmm --limit 600"
+	"Linux,-protected-VM,-2-processors==vmm --limit 600 --protected"
 )
 
 # Inside the machine: each with its own log, and a line when it is done.
@@ -45,7 +45,7 @@ uapi_driver='
 		begin=$(date +%s)
 		case $args in
 		uapi*) timeout -k 10 120 "$dir"/$args ;;
-		*) timeout -k 10 400 "$dir"/$args "$vmlinux" "$dir/init" ;;
+		*) timeout -k 10 700 "$dir"/$args "$vmlinux" "$dir/init" ;;
 		esac >"$LAB_RESULTS/uapi/$name.log" 2>&1
 		echo "$name $? $(($(date +%s) - begin))"
 	done'
@@ -87,7 +87,7 @@ run_uapi()
 		unset "want[$name]"
 	done < <(
 		set +e
-		in_lab "$flavour" --turns --timeout 1200 -- sh -c "$uapi_driver" - "$build/uapi" \
+		in_lab "$flavour" --turns --timeout 2400 -- sh -c "$uapi_driver" - "$build/uapi" \
 			"$(kernel_dir lab)/vmlinux" "$@" 2>"$log"
 		echo "machine $? 0"
 	)

@@ -3,7 +3,7 @@
 
 step_title="libgmem: its tests here, under sanitizers and valgrind, and in every mode in the lab"
 
-packages_libgmem=(meson ninja-build pkg-config libnuma-dev check libsubunit-dev valgrind
+step_packages=(meson ninja-build pkg-config libnuma-dev check libsubunit-dev valgrind
 	clang gcovr python3 mandoc abigail-tools gcc-aarch64-linux-gnu cmake g++)
 
 step_exists()
@@ -140,7 +140,6 @@ step_run()
 {
 	local flavour name
 
-	need_packages "${packages_libgmem[@]}"
 	check "it builds without a warning" build_libgmem plain --werror -Db_coverage=false
 	[[ -x $build/libgmem-plain/libgmem/tests/gmem-tests ]] || return 0
 	run_meson plain

@@ -3,7 +3,7 @@
 
 step_title="packages: Debian's, RPM's and a release from a clean clone, installed and used"
 
-packages_packages=(build-essential debhelper lintian meson ninja-build pkg-config libnuma-dev check
+step_packages=(build-essential debhelper lintian meson ninja-build pkg-config libnuma-dev check
 	libsubunit-dev mandoc abigail-tools cmake g++ python3 rpm rpmlint reuse mmdebstrap patch
 	crossbuild-essential-arm64)
 
@@ -360,7 +360,6 @@ in_fresh_root()
 
 step_run()
 {
-	need_packages "${packages_packages[@]}"
 	if ! git -C "$top" rev-parse -q --verify HEAD >/dev/null; then
 		skipped "packages" "they are built from a clone, and this is no git repository"
 		return

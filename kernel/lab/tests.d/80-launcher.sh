@@ -3,6 +3,8 @@
 
 step_title="the launcher: the demo, guests of all kinds, attacks on it, and what it refuses"
 
+step_packages=("${packages_demo[@]}")
+
 launcher_source=$top/kernel/lab/tests.d/launcher
 launcher_tools=$build/launcher
 
@@ -171,9 +173,11 @@ inside()
 	local flavour=$1 what=$2 dir=$3
 	shift 3
 
+	rm -rf "$results/launcher/$dir"
+	mkdir -p "$results/launcher"
 	(
 		set +e
-		in_lab "$flavour" --turns --timeout 1800 -- bash "$launcher_source/inside.sh" "$what" "$dir" \
+		in_lab "$flavour" --turns --timeout 3600 -- bash "$launcher_source/inside.sh" "$what" "$dir" \
 			"$build/meson/examples/launcher/gmem-launch" "$(kernel_dir lab)/arch/x86/boot/bzImage" \
 			"$build/demo/initrd" "$launcher_tools" "$@" 2>"$test_log/launcher-$dir.log"
 		echo "machine $?"
@@ -348,8 +352,6 @@ step_run()
 	check "the demo shows what it says" "$top/lab" demo
 	[[ -x $build/meson/examples/launcher/gmem-launch && -f $build/demo/initrd ]] || return 0
 	check "its tools are built" build_launcher_tools
-	rm -rf "$results/launcher"
-	mkdir -p "$results/launcher"
 	if need_debian_kernel >"$test_log/launcher-debian.log" 2>&1; then
 		runs=("${launcher_runs[@]}")
 	else

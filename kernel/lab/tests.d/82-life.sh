@@ -118,11 +118,12 @@ look_at_logs()
 
 step_run()
 {
+	need_kernel lab
+	lock builds
 	check "the launcher and the guest are built" build_demo
+	unlock builds
 	[[ -x $build/meson/examples/launcher/gmem-launch && -f $build/demo/initrd ]] || return 0
 	mkdir -p "$launcher_tools"
-	rm -rf "$results/launcher/life"*
-	mkdir -p "$results/launcher"
 	run_launcher lab life "${life_runs[@]}"
 	look_at_logs
 	run_launcher lab life-other "${life_other_runs[@]}"

@@ -3,7 +3,7 @@
 
 step_title="gmemctl: what it finds out about a guest, and about kernels"
 
-packages_gmemctl=(meson ninja-build gcc libc6-dev libnuma-dev pkg-config cpio python3)
+step_packages=(meson ninja-build gcc libc6-dev libnuma-dev pkg-config cpio python3)
 
 # Inside the machine: a guest of 128 MiB on two nodes, and what gmemctl says of it, in files.
 gmemctl_driver='
@@ -188,7 +188,6 @@ run_gmemctl()
 
 step_run()
 {
-	need_packages "${packages_gmemctl[@]}"
 	need_kernel lab
 	lock builds
 	check "it builds" build_gmemctl

@@ -34,7 +34,7 @@ one()
 			/tmp/gmem-launch) ;;
 	esac
 	eval "words=($args)"
-	timeout 300 "${program[@]}" --append "$base" "${words[@]}" </dev/null
+	timeout 600 "${program[@]}" --append "$base" "${words[@]}" </dev/null
 }
 
 runs()

@@ -769,7 +769,7 @@ static int check_options(const struct gmem_convert_options *options,
 	return 0;
 }
 
-/* Not inline: the short way shall not make room on the stack for what this needs. */
+/* Not inline: the short way shall not make room for what this needs. */
 __attribute__((noinline)) static int convert_range(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes,
 						   uint32_t state,
 						   const struct gmem_convert_options *options,
@@ -785,12 +785,12 @@ __attribute__((noinline)) static int convert_range(struct gmem_vm *vm, uint64_t 
 }
 
 /*
- * The shortest way, for what a vCPU does most: no options, nobody to tell, one
- * slot that converts in place. 1: it is not that, and nothing was done. What
- * fails fails without a change, so the long way may try it again, and say why.
+ * First the shortest way, for what a vCPU does most: nobody to tell, one slot that
+ * converts in place. What fails there fails without a change, so the long way may try
+ * it again, and say why.
  */
-static int convert_shortly(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uint32_t state,
-			   struct gmem_error *error)
+int gmem_convert_plainly(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uint32_t state,
+			 struct gmem_error *error)
 {
 	const struct binding *b;
 	struct gmem *memory;
@@ -814,25 +814,20 @@ static int convert_shortly(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uin
 		}
 	}
 	gmem_end_change(vm);
-	return r;
+	return r ? convert_range(vm, gpa, bytes, state, NULL, NULL, error) : 0;
 }
 
 PUBLIC int gmem_convert(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uint32_t state,
 			const struct gmem_convert_options *options,
 			struct gmem_convert_result *result, struct gmem_error *error)
 {
-	int r;
-
 	if (!vm || (error && !gmem_error_ok(error)))
 		return gmem_bad(error, "There is no VM.");
 	if (!bytes || (gpa | bytes) & (vm->page - 1) || gpa + bytes < gpa)
 		return gmem_bad(error, "%#llx bytes at %#llx are no range of pages.",
 				(unsigned long long)bytes, (unsigned long long)gpa);
-	if (!options && !result && state - GMEM_STATE_SHARED <= 1) {
-		r = convert_shortly(vm, gpa, bytes, state, error);
-		if (r <= 0)
-			return r;
-	}
+	if (!options && !result && state - GMEM_STATE_SHARED <= 1)
+		return gmem_convert_plainly(vm, gpa, bytes, state, error);
 	return convert_range(vm, gpa, bytes, state, options, result, error);
 }
 

@@ -22,8 +22,10 @@ static uint32_t classify_hypercall(const struct gmem_vm *vm, const struct kvm_ru
 	e->state = run->hypercall.args[2] & MAP_GPA_RANGE_ENCRYPTED ? GMEM_STATE_PRIVATE
 								    : GMEM_STATE_SHARED;
 	e->gpa = gpa;
-	if (!pages || gpa & (vm->page - 1) || pages > (UINT64_MAX - gpa) / vm->page)
+	if (!pages || gpa & (vm->page - 1) || pages > (UINT64_MAX - gpa) / vm->page) {
+		e->bytes = 0;
 		return GMEM_EXIT_INVALID;
+	}
 	e->bytes = pages * vm->page;
 	return GMEM_EXIT_CONVERT;
 }
@@ -119,13 +121,18 @@ PUBLIC int gmem_exit_decode(struct gmem_vm *vm, const struct kvm_run *run, int r
 	return 0;
 }
 
+static void complete(struct kvm_run *run, struct gmem_exit *exit, int result)
+{
+	exit->result = result;
+	if (exit->flags & GMEM_EXIT_HYPERCALL)
+		run->hypercall.ret = (uint64_t)(int64_t)result;
+}
+
 PUBLIC int gmem_exit_complete(struct kvm_run *run, struct gmem_exit *exit, int result)
 {
 	if (!run || result > 0 || gmem_check_out(exit, sizeof(*exit)))
 		return -EINVAL;
-	exit->result = result;
-	if (exit->flags & GMEM_EXIT_HYPERCALL)
-		run->hypercall.ret = (uint64_t)(int64_t)result;
+	complete(run, exit, result);
 	return 0;
 }
 
@@ -141,12 +148,10 @@ PUBLIC int gmem_exit_handle(struct gmem_vm *vm, struct kvm_run *run, int run_res
 {
 	int r;
 
-	if (!gmem_error_ok(error))
+	if (error && !gmem_error_ok(error))
 		return -EINVAL;
 	if (vm && run && exit && exit->size == sizeof(*exit) && is_request(run, run_result)) {
 		/* The most frequent one, straight: no copies. */
-		exit->result = 0;
-		exit->bytes = 0;
 		exit->last_bytes = 0; /* no fault that could repeat */
 		exit->repeats = 0;
 		exit->kind = classify_hypercall(vm, run, exit);
@@ -178,9 +183,14 @@ PUBLIC int gmem_exit_handle(struct gmem_vm *vm, struct kvm_run *run, int run_res
 		r = refuse(error, -EINVAL, exit, "The guest asks for a range that makes no sense,");
 		break;
 	default:
-		r = gmem_convert(vm, exit->gpa, exit->bytes, exit->state, options, NULL, error);
+		/* What classify_hypercall() lets pass is a range of pages. */
+		if (!options && exit->flags & GMEM_EXIT_HYPERCALL)
+			r = gmem_convert_plainly(vm, exit->gpa, exit->bytes, exit->state, error);
+		else
+			r = gmem_convert(vm, exit->gpa, exit->bytes, exit->state, options, NULL,
+					 error);
 	}
-	gmem_exit_complete(run, exit, r);
+	complete(run, exit, r);
 	/* A guest that asked has its answer; one that touched memory would do so
 	 * again. */
 	return exit->flags & GMEM_EXIT_HYPERCALL ? 0 : r;

@@ -17,12 +17,11 @@ static int init_locks(struct gmem_vm *vm)
 {
 	int r;
 
-	r = pthread_mutex_init(&vm->change, NULL);
-	if (r)
-		return -r;
+	if (sem_init(&vm->change, 0, 1))
+		return -errno;
 	r = pthread_rwlock_init(&vm->lock, NULL);
 	if (r)
-		pthread_mutex_destroy(&vm->change);
+		sem_destroy(&vm->change);
 	return -r;
 }
 
@@ -101,7 +100,7 @@ void gmem_vm_put(struct gmem_vm *vm)
 	if (atomic_fetch_sub_explicit(&vm->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	pthread_rwlock_destroy(&vm->lock);
-	pthread_mutex_destroy(&vm->change);
+	sem_destroy(&vm->change);
 	sys->release(vm);
 }
 

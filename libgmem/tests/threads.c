@@ -3,6 +3,7 @@
 #include "world.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -208,6 +209,71 @@ START_TEST(queries_do_not_wait)
 }
 END_TEST
 
+static atomic_uint signals;
+
+static void on_signal(int number)
+{
+	(void)number;
+	signals++;
+}
+
+/* One change is under way until the thread that waits to make another had its signals. */
+static int prepare_long(void *data, const struct gmem_event *event)
+{
+	(void)data;
+	(void)event;
+	inside = true;
+	while (signals < 10)
+		;
+	inside = false;
+	return 0;
+}
+
+static void *binds_long(void *data)
+{
+	(void)data;
+	ok(gmem_bind(memory, 0, GPA, 0, SIZE, &err));
+	return NULL;
+}
+
+static void *waits(void *data)
+{
+	(void)data;
+	while (!inside)
+		;
+	ok(gmem_convert(vm, GPA, PAGE, GMEM_STATE_SHARED, NULL, NULL, NULL));
+	ck_assert(!inside);
+	return NULL;
+}
+
+START_TEST(waits_through_signals)
+{
+	const struct gmem_listener_ops ops = {sizeof(ops), prepare_long, NULL, NULL};
+	const struct sigaction action = {.sa_handler = on_signal}; /* and no SA_RESTART */
+	struct gmem_listener *listener;
+	pthread_t binding, waiting;
+
+	world_begin();
+	memory = memory_of(SIZE, GMEM_STATE_SHARED);
+	ok(gmem_listener_add(vm, &ops, NULL, &listener, &err));
+	ck_assert_int_eq(sigaction(SIGUSR1, &action, NULL), 0);
+	inside = false;
+	signals = 0;
+	pthread_create(&binding, NULL, binds_long, NULL);
+	pthread_create(&waiting, NULL, waits, NULL);
+	while (signals < 10) {
+		const struct timespec ms = {0, 1000000};
+
+		ck_assert_int_eq(pthread_kill(waiting, SIGUSR1), 0);
+		nanosleep(&ms, NULL);
+	}
+	pthread_join(binding, NULL);
+	pthread_join(waiting, NULL);
+	gmem_unref(memory);
+	world_end();
+}
+END_TEST
+
 static void *flips(void *data)
 {
 	(void)data;
@@ -250,6 +316,7 @@ Suite *suite_threads(void)
 	tcase_set_timeout(tcase, 120);
 	tcase_add_test(tcase, all_at_once);
 	tcase_add_test(tcase, queries_do_not_wait);
+	tcase_add_test(tcase, waits_through_signals);
 	tcase_add_loop_test(tcase, allocates_one_side, 0, 20);
 	suite_add_tcase(suite, tcase);
 	return suite;

@@ -821,7 +821,7 @@ PUBLIC int gmem_convert(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uint32
 			const struct gmem_convert_options *options,
 			struct gmem_convert_result *result, struct gmem_error *error)
 {
-	if (!vm || (error && !gmem_error_ok(error)))
+	if (!vm || !gmem_error_ok(error))
 		return gmem_bad(error, "There is no VM.");
 	if (!bytes || (gpa | bytes) & (vm->page - 1) || gpa + bytes < gpa)
 		return gmem_bad(error, "%#llx bytes at %#llx are no range of pages.",

@@ -4,11 +4,6 @@
 
 #include "internal.h"
 
-bool gmem_error_ok(const struct gmem_error *error)
-{
-	return !error || error->size >= sizeof(struct gmem_error);
-}
-
 static void say(struct gmem_error *error, uint32_t step, int r, uint64_t gpa, uint64_t offset,
 		const char *format, va_list args)
 {

@@ -148,7 +148,7 @@ PUBLIC int gmem_exit_handle(struct gmem_vm *vm, struct kvm_run *run, int run_res
 {
 	int r;
 
-	if (error && !gmem_error_ok(error))
+	if (!gmem_error_ok(error))
 		return -EINVAL;
 	if (vm && run && exit && exit->size == sizeof(*exit) && is_request(run, run_result)) {
 		/* The most frequent one, straight: no copies. */

@@ -125,8 +125,11 @@ int gmem_fail(struct gmem_error *error, uint32_t step, int r, uint64_t gpa, uint
 	      const char *format, ...) __attribute__((format(printf, 6, 7)));
 int gmem_bad(struct gmem_error *error, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
-/* Can it be written to at all? */
-bool gmem_error_ok(const struct gmem_error *error);
+/* Can it be written to at all? Inline, since each conversion asks. */
+static inline bool gmem_error_ok(const struct gmem_error *error)
+{
+	return !error || error->size >= sizeof(struct gmem_error);
+}
 
 /*
  * option.c: copy a caller's struct of its own size into one of ours, and the

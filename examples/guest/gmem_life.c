@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * What a guest cannot do without its kernel: ask the host which clone it is, and look
  * through all of its memory for what should not be there any more.

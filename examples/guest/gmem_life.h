@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note OR MIT */
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note OR MIT */
 /* What /dev/gmem_life, a program in the guest and the VMM agree on. */
 #ifndef GMEM_LIFE_H
 #define GMEM_LIFE_H

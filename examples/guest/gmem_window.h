@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note OR MIT */
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note OR MIT */
 /* /dev/gmem_window: what its driver, a program in the guest and the VMM agree on. */
 #ifndef GMEM_WINDOW_H
 #define GMEM_WINDOW_H

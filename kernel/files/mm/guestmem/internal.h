@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 #ifndef _MM_GUESTMEM_INTERNAL_H
 #define _MM_GUESTMEM_INTERNAL_H
 

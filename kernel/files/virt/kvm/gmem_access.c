@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * KVM's own accesses to slots whose memory is a guest_memfd that converts in
  * place: instruction emulation, walks of the guest's page tables, and whatever

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * ioctls of a guest_memfd that converts in place; see linux/kvm_gmem.h.
  */

@@ -171,7 +171,7 @@ static void *map_aligned(int fd, uint64_t size)
 static int new_gmem(struct guest *g, unsigned long request, int from)
 {
 	struct kvm_create_guest_memfd create = { .size = g->size };
-	struct kvm_link_guest_memfd args = { .fd = from };
+	struct kvm_gmem_link args = { .fd = from };
 
 	if (from >= 0)
 		return xioctl(g->vm, request, &args, "to link or clone");
@@ -214,19 +214,19 @@ void guest_new(struct guest *g, enum path path, uint64_t size)
 
 void guest_link(struct guest *g, const struct guest *from)
 {
-	make(g, IN_PLACE, from->size, KVM_LINK_GUEST_MEMFD, from->gmem);
+	make(g, IN_PLACE, from->size, KVM_GMEM_LINK, from->gmem);
 }
 
 void guest_clone(struct guest *g, const struct guest *golden)
 {
-	make(g, IN_PLACE, golden->size, KVM_CLONE_GUEST_MEMFD, golden->gmem);
+	make(g, IN_PLACE, golden->size, KVM_GMEM_CLONE, golden->gmem);
 }
 
 int clone_fd(const struct guest *golden)
 {
-	struct kvm_link_guest_memfd args = { .fd = golden->gmem };
+	struct kvm_gmem_link args = { .fd = golden->gmem };
 
-	return XIOCTL(golden->vm, KVM_CLONE_GUEST_MEMFD, &args);
+	return XIOCTL(golden->vm, KVM_GMEM_CLONE, &args);
 }
 
 void freeze(const struct guest *g)

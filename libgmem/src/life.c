@@ -22,7 +22,7 @@ static const char *reason(int r, unsigned long request)
 {
 	switch (r) {
 	case -EINVAL:
-		return request == KVM_CLONE_GUEST_MEMFD
+		return request == KVM_GMEM_CLONE
 			       ? "it is not frozen, or the VMs are of different types"
 			       : "the VMs are of different types";
 	case -EPERM:
@@ -35,7 +35,7 @@ static const char *reason(int r, unsigned long request)
 static int take_over(struct gmem *from, struct gmem_vm *vm, unsigned long request,
 		     struct gmem **ret_memory, struct gmem_error *error)
 {
-	struct kvm_link_guest_memfd args = {.fd = (uint32_t)from->fd};
+	struct kvm_gmem_link args = {.fd = (uint32_t)from->fd};
 	struct gmem *memory;
 	int r;
 
@@ -46,8 +46,7 @@ static int take_over(struct gmem *from, struct gmem_vm *vm, unsigned long reques
 	if (r < 0) {
 		gmem_fail(error, GMEM_STEP_CREATE, r, GMEM_NOWHERE, GMEM_NOWHERE,
 			  "Cannot %s memory: %s (errno %d).",
-			  request == KVM_CLONE_GUEST_MEMFD ? "clone" : "link", reason(r, request),
-			  -r);
+			  request == KVM_GMEM_CLONE ? "clone" : "link", reason(r, request), -r);
 	} else {
 		memory->fd = memory->shared_fd = r;
 		r = gmem_map_for_slots(memory, error);
@@ -69,7 +68,7 @@ PUBLIC int gmem_relink(struct gmem *memory, struct gmem_vm *vm, struct gmem **re
 		return gmem_bad(error, "There is no memory, no VM, or no place for the result.");
 	r = check_life(memory, vm, GMEM_CAP_LINK, error);
 	if (!r)
-		r = take_over(memory, vm, KVM_LINK_GUEST_MEMFD, ret_memory, error);
+		r = take_over(memory, vm, KVM_GMEM_LINK, ret_memory, error);
 	if (!r)
 		gmem_log(vm, "linked %llu bytes", (unsigned long long)memory->bytes);
 	return r;
@@ -117,7 +116,7 @@ PUBLIC int gmem_clone(struct gmem *memory, struct gmem_vm *vm, struct gmem **ret
 		return gmem_bad(error, "There is no memory, no VM, or no place for the result.");
 	r = check_life(memory, vm, GMEM_CAP_CLONE, error);
 	if (!r)
-		r = take_over(memory, vm, KVM_CLONE_GUEST_MEMFD, ret_memory, error);
+		r = take_over(memory, vm, KVM_GMEM_CLONE, ret_memory, error);
 	if (!r)
 		gmem_log(vm, "cloned %llu bytes", (unsigned long long)memory->bytes);
 	return r;

@@ -97,7 +97,7 @@ static int zeroes(struct gmem_vm *vm, int fd)
 /* A link of the memory, in this VM as in any other; or, once it is frozen, a clone. */
 static int gives(struct gmem_vm *vm, unsigned long request, int fd)
 {
-	struct kvm_link_guest_memfd from = {.fd = (uint32_t)fd};
+	struct kvm_gmem_link from = {.fd = (uint32_t)fd};
 	int r = vm->sys->ioctl(vm->fd, request, &from);
 
 	if (r < 0)
@@ -112,7 +112,7 @@ static int clones(struct gmem_vm *vm, int fd)
 	struct kvm_gmem_freeze freeze = {0};
 	int r = vm->sys->ioctl(fd, KVM_GMEM_FREEZE, &freeze);
 
-	return r < 0 ? no(r) : gives(vm, KVM_CLONE_GUEST_MEMFD, fd);
+	return r < 0 ? no(r) : gives(vm, KVM_GMEM_CLONE, fd);
 }
 
 /* fd can be mapped, and is, twice. */
@@ -128,7 +128,7 @@ static int probe_mapped(struct gmem_vm *vm, int fd, void *one, void *two)
 		return policy;
 	if ((zero = zeroes(vm, fd)) < 0)
 		return zero;
-	if ((link = gives(vm, KVM_LINK_GUEST_MEMFD, fd)) < 0)
+	if ((link = gives(vm, KVM_GMEM_LINK, fd)) < 0)
 		return link;
 	if ((clone = clones(vm, fd)) < 0)
 		return clone;
@@ -161,12 +161,12 @@ static int probe_mapped(struct gmem_vm *vm, int fd, void *one, void *two)
 		has(vm, GMEM_CAP_LINK);
 	else
 		lacks(vm, GMEM_CAP_LINK,
-		      "The kernel cannot give memory to another VM (KVM_LINK_GUEST_MEMFD).");
+		      "The kernel cannot give memory to another VM (KVM_GMEM_LINK).");
 	if (clone)
 		has(vm, GMEM_CAP_CLONE);
 	else
 		lacks(vm, GMEM_CAP_CLONE,
-		      "The kernel cannot clone memory (KVM_GMEM_FREEZE, KVM_CLONE_GUEST_MEMFD).");
+		      "The kernel cannot clone memory (KVM_GMEM_FREEZE, KVM_GMEM_CLONE).");
 	return 0;
 }
 

@@ -522,7 +522,7 @@ static int create(int vm, const struct kvm_create_guest_memfd *args)
 	return fd;
 }
 
-static int link_or_clone(int vm, const struct kvm_link_guest_memfd *args, bool clone)
+static int link_or_clone(int vm, const struct kvm_gmem_link *args, bool clone)
 {
 	struct object *from = get((int)args->fd);
 	struct inode *inode;
@@ -745,10 +745,10 @@ static const char *request_name(unsigned long request)
 		return "KVM_GMEM_GET_RANGES";
 	case KVM_GMEM_FREEZE:
 		return "KVM_GMEM_FREEZE";
-	case KVM_LINK_GUEST_MEMFD:
-		return "KVM_LINK_GUEST_MEMFD";
-	case KVM_CLONE_GUEST_MEMFD:
-		return "KVM_CLONE_GUEST_MEMFD";
+	case KVM_GMEM_LINK:
+		return "KVM_GMEM_LINK";
+	case KVM_GMEM_CLONE:
+		return "KVM_GMEM_CLONE";
 	default:
 		abort(); /* the list of what the library may ask for */
 	}
@@ -778,9 +778,9 @@ static int do_ioctl(int fd, unsigned long request, void *arg)
 			return set_region(fd, arg);
 		case KVM_SET_MEMORY_ATTRIBUTES:
 			return set_attributes(object, arg);
-		case KVM_LINK_GUEST_MEMFD:
-		case KVM_CLONE_GUEST_MEMFD:
-			return link_or_clone(fd, arg, request == KVM_CLONE_GUEST_MEMFD);
+		case KVM_GMEM_LINK:
+		case KVM_GMEM_CLONE:
+			return link_or_clone(fd, arg, request == KVM_GMEM_CLONE);
 		default:
 			return -ENOTTY;
 		}

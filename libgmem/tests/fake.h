@@ -19,7 +19,7 @@ struct fake_can {
 	bool convert;	    /* KVM_GMEM_CONVERT_... */
 	bool ranges;	    /* KVM_GMEM_GET_RANGES */
 	bool zero;	    /* FALLOC_FL_ZERO_RANGE */
-	bool link;	    /* KVM_LINK_GUEST_MEMFD, freeze and clone */
+	bool link;	    /* KVM_GMEM_LINK, freeze and clone */
 	bool policy;	    /* mbind() acts on the memory */
 	bool attributes;    /* this VM has private memory by attributes */
 	bool map_gpa_range; /* the hypercall can become an exit */

@@ -25,8 +25,8 @@
 #define KVM_GMEM_CAP_ZERO_RANGE		(1U << 2)	/* FALLOC_FL_ZERO_RANGE */
 #define KVM_GMEM_CAP_SEEK		(1U << 3)	/* SEEK_DATA, SEEK_HOLE */
 #define KVM_GMEM_CAP_MEMPOLICY		(1U << 4)	/* mbind() places the memory */
-#define KVM_GMEM_CAP_LINK		(1U << 5)	/* KVM_LINK_GUEST_MEMFD */
-#define KVM_GMEM_CAP_CLONE		(1U << 6)	/* KVM_GMEM_FREEZE, KVM_CLONE_GUEST_MEMFD */
+#define KVM_GMEM_CAP_LINK		(1U << 5)	/* KVM_GMEM_LINK */
+#define KVM_GMEM_CAP_CLONE		(1U << 6)	/* KVM_GMEM_FREEZE, KVM_GMEM_CLONE */
 
 #define KVM_GMEM_IOC			0xE9
 
@@ -135,9 +135,9 @@ struct kvm_link_guest_memfd {
 };
 
 /* The same memory, in another VM or once more in this one. */
-#define KVM_LINK_GUEST_MEMFD		_IOW(KVM_GMEM_IOC, 0x04, struct kvm_link_guest_memfd)
+#define KVM_GMEM_LINK		_IOW(KVM_GMEM_IOC, 0x04, struct kvm_link_guest_memfd)
 
 /* New memory that reads like @fd, which is frozen, and is copied where written. */
-#define KVM_CLONE_GUEST_MEMFD		_IOW(KVM_GMEM_IOC, 0x05, struct kvm_link_guest_memfd)
+#define KVM_GMEM_CLONE		_IOW(KVM_GMEM_IOC, 0x05, struct kvm_link_guest_memfd)
 
 #endif /* _LINUX_KVM_GMEM_H */

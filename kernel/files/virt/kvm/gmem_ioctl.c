@@ -157,7 +157,7 @@ long kvm_gmem_ioctl(struct file *file, unsigned int ioctl, unsigned long arg)
 	BUILD_BUG_ON(sizeof(struct kvm_gmem_range) != 32);
 	BUILD_BUG_ON(sizeof(struct kvm_gmem_get_ranges) != 64);
 	BUILD_BUG_ON(sizeof(struct kvm_gmem_freeze) != 32);
-	BUILD_BUG_ON(sizeof(struct kvm_link_guest_memfd) != 32);
+	BUILD_BUG_ON(sizeof(struct kvm_gmem_link) != 32);
 
 	switch (ioctl) {
 	case KVM_GMEM_CONVERT_SHARED:

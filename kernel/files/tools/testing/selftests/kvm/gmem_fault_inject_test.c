@@ -700,7 +700,7 @@ GMEM_TEST(gmem_fault, life)
 		SKIP(return, "no clones");
 
 	run_op(env, &(struct op) {
-		.name = "KVM_LINK_GUEST_MEMFD",
+		.name = "KVM_GMEM_LINK",
 		.prepare = close_new,
 		.run = run_link,
 	});
@@ -714,7 +714,7 @@ GMEM_TEST(gmem_fault, life)
 	});
 	gmem_freeze(env->fd);
 	run_op(env, &(struct op) {
-		.name = "KVM_CLONE_GUEST_MEMFD",
+		.name = "KVM_GMEM_CLONE",
 		.prepare = close_new,
 		.run = run_clone,
 	});

@@ -223,8 +223,8 @@ GMEM_TEST(gmem_link, same_vm_and_stock)
 
 GMEM_TEST(gmem_link, bad_input)
 {
-	struct kvm_link_guest_memfd good = { .fd = self->fd[0] }, arg;
-	unsigned long ioctls[] = { KVM_LINK_GUEST_MEMFD, KVM_CLONE_GUEST_MEMFD };
+	struct kvm_gmem_link good = { .fd = self->fd[0] }, arg;
+	unsigned long ioctls[] = { KVM_GMEM_LINK, KVM_GMEM_CLONE };
 	struct gmem_snapshot *snap = gmem_snapshot(self->fd[0]);
 	int vm = self->vm[1]->fd, i, j;
 
@@ -264,7 +264,7 @@ GMEM_TEST(gmem_link, bad_input)
 	EXPECT(EINVAL);
 
 	/* Not on the file. */
-	TEST_ASSERT_EQ(ioctl(self->fd[0], KVM_LINK_GUEST_MEMFD, &good), -1);
+	TEST_ASSERT_EQ(ioctl(self->fd[0], KVM_GMEM_LINK, &good), -1);
 	TEST_ASSERT_EQ(errno, ENOTTY);
 	gmem_assert_unchanged(self->fd[0], snap, "bad input");
 	gmem_snapshot_free(snap);

@@ -89,7 +89,7 @@ void gmem_make_shared(int fd, uint64_t offset, uint64_t size)
 
 static int gmem_vm_ioctl(struct kvm_vm *vm, unsigned long request, int fd)
 {
-	struct kvm_link_guest_memfd arg = { .fd = fd };
+	struct kvm_gmem_link arg = { .fd = fd };
 	int r = ioctl(vm->fd, request, &arg);
 
 	return r < 0 ? -errno : r;
@@ -97,27 +97,27 @@ static int gmem_vm_ioctl(struct kvm_vm *vm, unsigned long request, int fd)
 
 int __gmem_link(struct kvm_vm *vm, int fd)
 {
-	return gmem_vm_ioctl(vm, KVM_LINK_GUEST_MEMFD, fd);
+	return gmem_vm_ioctl(vm, KVM_GMEM_LINK, fd);
 }
 
 int gmem_link(struct kvm_vm *vm, int fd)
 {
 	int r = __gmem_link(vm, fd);
 
-	TEST_ASSERT(r >= 0, "KVM_LINK_GUEST_MEMFD: %s", strerror(-r));
+	TEST_ASSERT(r >= 0, "KVM_GMEM_LINK: %s", strerror(-r));
 	return r;
 }
 
 int __gmem_clone(struct kvm_vm *vm, int fd)
 {
-	return gmem_vm_ioctl(vm, KVM_CLONE_GUEST_MEMFD, fd);
+	return gmem_vm_ioctl(vm, KVM_GMEM_CLONE, fd);
 }
 
 int gmem_clone(struct kvm_vm *vm, int fd)
 {
 	int r = __gmem_clone(vm, fd);
 
-	TEST_ASSERT(r >= 0, "KVM_CLONE_GUEST_MEMFD: %s", strerror(-r));
+	TEST_ASSERT(r >= 0, "KVM_GMEM_CLONE: %s", strerror(-r));
 	return r;
 }
 

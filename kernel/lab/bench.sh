@@ -16,12 +16,13 @@ need_bench()
 	print=$(kernel_dir lab)/lab.fingerprint
 	mkdir -p "$dir"
 	if ! cmp -s "$print" "$dir/headers/lab.fingerprint"; then
-		lock builds
+		lock kernel-lab
 		need_source lab
 		rm -rf "$dir/headers"
 		kmake lab -s headers_install INSTALL_HDR_PATH="$dir/headers" >"$build/log/bench-headers.log" 2>&1 ||
 			die "the headers cannot be installed: see $build/log/bench-headers.log."
 		unlock builds
+		unlock kernel-lab
 		cp "$print" "$dir/headers/"
 	fi
 	compile -Wextra -static -isystem "$dir/headers/include" -o "$dir/gmem_bench" "$top"/bench/{gmem_bench,guest,life}.c

@@ -12,6 +12,9 @@
 
 jobs=$(nproc)
 
+# In the order in which a test run builds them.
+flavours_known=(lab uml debug stock)
+
 kernel_dir()
 {
 	echo "$build/kernel-$1"
@@ -130,11 +133,11 @@ fingerprint()
 	} | sha1sum
 }
 
-# The source tree of a flavour, up to date; source_print is what it was made from.
-# Needs the lock on the builds.
+# The source tree of a flavour, up to date, and nobody changes it until the lock on the
+# builds is given back; source_print is what it was made from.
 need_source()
 {
-	local tree
+	local tree at=$linux_git/linux.tree
 
 	lock source
 	need_base
@@ -143,8 +146,15 @@ need_source()
 		read_series
 		check_claims
 		tree=$(patched_tree) || exit 1
-		checkout_linux "$tree"
+		if [[ ! -d $build/linux || ! -f $at || $tree != "$(<"$at")" ]]; then
+			lock builds
+			rm -f "$at"
+			checkout_linux "$tree"
+			echo "$tree" >"$at"
+			unlock builds
+		fi
 	fi
+	lock builds shared
 	unlock source
 }
 
@@ -167,8 +177,8 @@ need_kernel()
 		[[ -f $(kernel_dir "$flavour")/lab.fingerprint ]] && return
 		die "there is no $flavour kernel yet to take as it is."
 	fi
-	lock builds
-	have_kernel "$flavour" && { unlock builds; return; } # someone else did it
+	lock "kernel-$flavour"
+	have_kernel "$flavour" && { unlock "kernel-$flavour"; return; } # someone else did it
 	dir=$(kernel_dir "$flavour")
 	need_source "$flavour"
 	[[ -f $dir/vmlinux ]] || need_space 3000 "building a kernel"
@@ -177,6 +187,7 @@ need_kernel()
 		make_kernel "$flavour" || return 1
 	echo "$source_print" >"$dir/lab.fingerprint"
 	unlock builds
+	unlock "kernel-$flavour"
 }
 
 cmd_kernel()

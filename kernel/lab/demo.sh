@@ -110,10 +110,10 @@ cmd_demo()
 	(($# == 0)) || usage_error "demo takes no argument."
 	need_packages "${packages_vm[@]}" "${packages_kernel[@]}" "${packages_demo[@]}"
 	need_kernel lab
-	lock builds
+	lock kernel-lab
 	with_progress "building libgmem, the launcher and the guest" "$build/log/demo.log" build_demo ||
 		die "the demo does not build: see build/log/demo.log."
-	unlock builds
+	unlock kernel-lab
 	rm -rf "$results/demo"
 	mkdir -p "$results/demo"
 	# See 50-selftests.sh for why they take turns.

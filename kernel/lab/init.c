@@ -45,7 +45,7 @@
 
 static char *job;
 static size_t job_len;
-static int status_fd = -1;
+static int ctl_fd = -1, status_fd = -1;
 
 static void report(const char *fmt, ...)
 {
@@ -70,6 +70,16 @@ static void leave(void)
 	sync();
 	reboot(RB_AUTOBOOT);
 	_exit(0);
+}
+
+/* The command begins; when, tells the time of the file, by the host's clock. */
+static void report_start(void)
+{
+	int fd = openat(ctl_fd, "started", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+
+	if (fd >= 0)
+		close(fd);
+	report("started\n");
 }
 
 #define fail(...) do { report("error " __VA_ARGS__); leave(); } while (0)
@@ -143,6 +153,7 @@ static void mount_root(void)
 {
 	try_mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
 	try_mount("ctl", "/ctl", "9p", 0, OPTS_9P);
+	ctl_fd = open("/ctl", O_PATH | O_CLOEXEC);
 	status_fd = open("/ctl/status", O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
 	if (status_fd < 0)
 		fail("cannot write ctl/status: %s", strerror(errno));
@@ -333,7 +344,7 @@ static int run_on_pipes(int sigfd)
 			fail("no pipe: %s", strerror(errno));
 	}
 
-	report("started\n");
+	report_start();
 	pid = fork();
 	if (pid < 0)
 		fail("cannot fork: %s", strerror(errno));
@@ -410,7 +421,7 @@ static int run_on_tty(void)
 
 	sscanf(job_get("tty"), "%hux%hu", &ws.ws_row, &ws.ws_col);
 	ioctl(tty, TIOCSWINSZ, &ws);
-	report("started\n");
+	report_start();
 	pid = fork();
 	if (pid < 0)
 		fail("cannot fork: %s", strerror(errno));

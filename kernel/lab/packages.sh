@@ -3,7 +3,7 @@
 #
 # What is needed from Debian, installed when it is missing.
 
-packages_kernel=(gcc make libc6-dev bc bison flex libelf-dev rsync xz-utils git perl)
+packages_kernel=(gcc ccache make libc6-dev bc bison flex libelf-dev rsync xz-utils git perl)
 packages_vm=(gcc libc6-dev qemu-system-x86)
 
 have_package()

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# The test runner. Each file tests.d/NN-NAME.sh is one step; it sets step_title,
-# and step_packages to what it needs of Debian's beside what every step has, and
-# defines step_run, and step_exists where there may be nothing to test yet. A step
-# reports each test with passed, failed or skipped.
+# The test runner. Each file tests.d/NN-NAME.sh is one step; it sets step_title, and
 #
-# Steps below 30 are about the lab itself and run one after the other. The others
-# run two at a time: most keep one processor busy, and while a kernel is built for
-# one of them, the other has something to do. What two of them use has to be theirs,
-# or behind the lock on the builds.
+#   step_packages  what it needs of Debian's beside what every step has
+#   step_kernels   the flavours of the kernel that it boots (build.sh)
+#   step_when      usual; 'not-quick' where --quick leaves it out, 'all' where it is
+#                  run by --all, or by its name, alone
+#
+# and defines step_run, and step_exists where there may be nothing to test yet. A step
+# reports each test with passed, failed or skipped. LAB_QUICK or LAB_ALL is set where the
+# options of that name were given.
+#
+# Kernels are built one after the other, niced, from the start. Beside that two steps
+# run at a time, those first that need none or have theirs. What two of them use has to
+# be theirs, or behind the lock on the builds.
 
 test_log=$build/log/test
 packages_test=(shellcheck kmod)
@@ -63,6 +68,17 @@ check()
 	else
 		passed "$name"
 	fi
+}
+
+# check_build NAME COMMAND...: a check that builds something.
+check_build()
+{
+	local from to
+
+	clock from
+	check "$@"
+	clock to
+	spent building $((to - from))
 }
 
 # kunit_results LOG: report what KUnit wrote, one result for each case. It may
@@ -150,70 +166,143 @@ vm_result()
 
 # --- the runner
 
-run_step()
+# run_job NAME FUNCTION ARGUMENT...: in a shell of its own, of which the time is recorded.
+run_job()
 {
-	local file=$1 status
+	local status from
+	local -x LAB_STEP=$1
+	step=$1
+	shift
 
-	step=$(step_name "$file")
+	clock from
 	set +e
 	(
 		set -e
 		# What it has begun in a process group of its own ends with it.
 		# shellcheck disable=SC2016
-		at_exit_commands=('end_group "${progress_pid:-}"')
+		at_exit_commands=('end_group "${progress_pid:-}"' "job_times $from")
 		trap run_at_exit EXIT
 		trap 'exit 143' TERM
-		step_title=$step
-		step_exists() { true; }
-		# shellcheck source=/dev/null
-		. "$file"
-		step_exists || exit 0
-		printf '[%s] %s\n' "$(elapsed "$test_begin")" "--- $step: $step_title"
-		step_run
+		"$@"
 	) </dev/null
 	status=$?
 	set -e
 	((status == 0)) || failed "the step itself" "ended with status $status"
 }
 
-declare -A steps_running=()
+# Of this shell and of what it waited for, which includes the machines.
+job_times()
+{
+	local end
 
-await_a_step()
+	clock end
+	spent wall $((end - $1))
+	times >"$test_log/$LAB_STEP.processor"
+	spent processor "$(tr ms '  ' <"$test_log/$LAB_STEP.processor" |
+		awk '{ t += 60 * ($1 + $3) + $2 + $4 } END { printf "%d\n", 1e6 * t }')"
+	rm -f "$test_log/$LAB_STEP.processor"
+}
+
+source_step()
+{
+	step_title=$(step_name "$1") step_packages=() step_kernels=() step_when=usual
+	step_exists() { true; }
+	# shellcheck source=/dev/null
+	. "$1"
+}
+
+run_step()
+{
+	source_step "$1"
+	step_exists || return 0
+	printf '[%s] %s\n' "$(elapsed "$test_begin")" "--- $step: $step_title"
+	step_run
+}
+
+run_kernel()
+{
+	if need_kernel "$1"; then
+		passed "it builds"
+	else
+		failed "it builds" "see the log" "$build/log/kernel-$1.log"
+	fi
+}
+
+# --- what runs when: kernels_wanted are built in that order, kernel_done has those that
+# were, or cannot be; steps_wanted are the files of the steps that have not begun.
+
+declare -A jobs_running=() kernel_done=() kernels_of=()
+
+# start NAME FUNCTION ARGUMENT...: a job beside this one, in a process group, so that all
+# of it can be ended.
+start()
+{
+	set -m
+	run_job "$@" &
+	set +m
+	jobs_running[$!]=$1
+}
+
+# Sets ended to the name of a job that has.
+await_a_job()
 {
 	local pid=''
 
-	wait -n -p pid "${!steps_running[@]}" || :
-	unset "steps_running[$pid]"
+	wait -n -p pid "${!jobs_running[@]}" || :
+	ended=${jobs_running[$pid]}
+	unset "jobs_running[$pid]"
 }
 
-# run_steps FILE...: two at a time. Each is a process group, so that all of it can be ended.
-run_steps()
+has_its_kernels()
 {
-	local file
+	local flavour
+
+	for flavour in ${kernels_of[$1]}; do
+		[[ -n ${kernel_done[$flavour]:-} ]] || return 1
+	done
+}
+
+start_a_step()
+{
+	local i
+
+	for i in "${!steps_wanted[@]}"; do
+		if has_its_kernels "${steps_wanted[i]}"; then
+			start "$(step_name "${steps_wanted[i]}")" run_step "${steps_wanted[i]}"
+			unset "steps_wanted[i]"
+			return 0
+		fi
+	done
+	return 1
+}
+
+run_jobs()
+{
+	local kernel='' steps=0 ended flavour
 
 	# shellcheck disable=SC2016
-	at_exit 'for pid in "${!steps_running[@]}"; do end_group "$pid"; done'
-	for file; do
-		((${#steps_running[@]} < 2)) || await_a_step
-		set -m
-		run_step "$file" &
-		set +m
-		steps_running[$!]=1
+	at_exit 'for pid in "${!jobs_running[@]}"; do end_group "$pid"; done'
+	for flavour in "${kernels_wanted[@]}"; do
+		! have_kernel "$flavour" || kernel_done[$flavour]=1
 	done
-	while ((${#steps_running[@]})); do
-		await_a_step
+	while :; do
+		for flavour in "${kernels_wanted[@]}"; do
+			if [[ -z $kernel && -z ${kernel_done[$flavour]:-} ]]; then
+				kernel=$flavour
+				start "kernel-$flavour" run_kernel "$flavour"
+			fi
+		done
+		while ((steps < 2)) && start_a_step; do
+			steps=$((steps + 1))
+		done
+		((${#jobs_running[@]})) || break
+		await_a_job
+		if [[ $ended == "kernel-$kernel" ]]; then
+			kernel_done[$kernel]=1 kernel=''
+		else
+			steps=$((steps - 1))
+		fi
 	done
-}
-
-# step_needs FILE: the packages, a line each.
-step_needs()
-{
-	(
-		step_packages=()
-		# shellcheck source=/dev/null
-		. "$1"
-		printf '%s\n' "${step_packages[@]}"
-	)
 }
 
 count()
@@ -221,9 +310,68 @@ count()
 	grep -c "^$1" "$test_log/results" || :
 }
 
+# Where the time went, a line for each job in the order in which they ended. Booting is
+# from the start of the emulator to that of the command; waiting, for other jobs.
+time_table()
+{
+	printf '\n%-16s %8s %9s %8s %8s %8s\n' step wall processor building booting waiting
+	awk -F '\t' '
+		function show(us,  s) { s = int(us / 1e6 + 0.5); return us ? sprintf("%d:%02d", s / 60, s % 60) : "-" }
+		function line(name, step) {
+			printf "%-16s %8s %9s %8s %8s %8s\n", name, show(t[step, "wall"]), show(t[step, "processor"]),
+				show(t[step, "building"]), show(t[step, "booting"]), show(t[step, "waiting"])
+		}
+		{ t[$1, $2] += $3; t["all", $2] += $3 }
+		$2 == "wall" { order[++n] = $1 }
+		END {
+			for (i = 1; i <= n; i++)
+				line(order[i], order[i])
+			t["all", "wall"] = 0
+			line("all of them", "all")
+		}' "$test_log/times"
+	echo
+}
+
+# steps_about: a line for each step: its file, when it is run, its kernels, its packages.
+steps_about()
+{
+	local file
+
+	while IFS= read -r file; do
+		(
+			source_step "$file"
+			printf '%s\t%s\t%s\t%s\n' "$file" "$step_when" "${step_kernels[*]:--}" "${step_packages[*]:--}"
+		)
+	done < <(step_files)
+}
+
+# Sets steps_wanted, kernels_wanted, kernels_of and needed: the steps named, or those of the
+# kind of run that was asked for, and the packages that they need.
+choose_steps()
+{
+	local file when flavour kernels list names flavours=' '
+
+	needed=()
+	while IFS=$'\t' read -r file when kernels list; do
+		if (($#)); then
+			[[ " $* " == *" $(step_name "$file") "* ]] || continue
+		elif [[ $when == all && -z ${LAB_ALL:-} || $when == not-quick && -n ${LAB_QUICK:-} ]]; then
+			continue
+		fi
+		steps_wanted+=("$file")
+		kernels_of[$file]=${kernels#-}
+		flavours+="$kernels "
+		read -ra names <<<"${list#-}"
+		needed+=("${names[@]}")
+	done < <(steps_about)
+	for flavour in "${flavours_known[@]}"; do
+		[[ $flavours != *" $flavour "* ]] || kernels_wanted+=("$flavour")
+	done
+}
+
 cmd_test()
 {
-	local file name known=() wanted=() first=() beside=() packages=() passed failed skipped
+	local file known=() named=() steps_wanted=() kernels_wanted=() needed passed failed skipped
 
 	while IFS= read -r file; do
 		known+=("$(step_name "$file")")
@@ -231,40 +379,35 @@ cmd_test()
 	while (($#)); do
 		case $1 in
 		--as-is) export LAB_AS_IS=1 ;;
+		--quick) export LAB_QUICK=1 ;;
+		--all) export LAB_ALL=1 ;;
 		--list) printf '%s\n' "${known[@]}"; return ;;
 		-*) usage_error "test: unknown option '$1'." ;;
 		*)
 			[[ " ${known[*]} " == *" $1 "* ]] || usage_error "test: no step '$1'; there are: ${known[*]}."
-			wanted+=("$1") ;;
+			named+=("$1") ;;
 		esac
 		shift
 	done
+	[[ -z ${LAB_QUICK:-} || -z ${LAB_ALL:-} ]] || usage_error "test: --quick and --all exclude each other."
 
-	while IFS= read -r file; do
-		name=$(step_name "$file")
-		if ((${#wanted[@]})) && [[ " ${wanted[*]} " != *" $name "* ]]; then
-			continue
-		fi
-		name=${file##*/}
-		if ((${name%%-*} < 30)); then first+=("$file"); else beside+=("$file"); fi
-	done < <(step_files)
+	test_begin=$SECONDS
+	choose_steps "${named[@]}"
 	# All at once: apt-get does not run beside itself, and it may ask for a password.
-	mapfile -t packages < <(for file in "${first[@]}" "${beside[@]}"; do step_needs "$file"; done | grep . | sort -u)
-	need_packages "${packages_test[@]}" "${packages_vm[@]}" "${packages_kernel[@]}" "${packages[@]}"
+	mapfile -t needed < <(printf '%s\n' "${needed[@]}" | sort -u)
 	rm -rf "$test_log"
 	mkdir -p "$test_log" "$results"
 	: >"$test_log/results"
-	test_begin=$SECONDS
-	for file in "${first[@]}"; do
-		run_step "$file"
-	done
-	run_steps "${beside[@]}"
+	export LAB_TIMES=$test_log/times
+	LAB_STEP=apt need_packages "${packages_test[@]}" "${packages_vm[@]}" "${packages_kernel[@]}" "${needed[@]}"
+	run_jobs
 
 	passed=$(count passed) failed=$(count FAILED) skipped=$(count skipped)
 	echo
 	awk -F '\t' '$1 == "skipped" { printf "skipped: %s: %s (%s)\n", $2, $3, $4 }
 		$1 == "FAILED" { printf "FAILED: %s: %s (%s)%s\n", $2, $3, $4, $5 == "" ? "" : ", see " $5 }' \
 		"$test_log/results" | LC_ALL=C sort -r
+	time_table
 	echo "in $(elapsed "$test_begin") minutes; logs in ${test_log#"$top"/}"
 	echo "$passed passed, $failed failed, $skipped skipped"
 	((failed == 0 && passed > 0)) || exit 1

@@ -51,22 +51,40 @@ end_group()
 	return 0
 }
 
+# Where the time of a test run goes: 'STEP KIND MICROSECONDS' for each, in the file
+# $LAB_TIMES if that is set. Kinds: building, booting, waiting (for another lab or step).
+spent()
+{
+	[[ -z ${LAB_TIMES:-} ]] || printf '%s\t%s\t%s\n' "${LAB_STEP:--}" "$1" "$2" >>"$LAB_TIMES"
+}
+
+# Sets the variable NAME to the time, in microseconds.
+clock()
+{
+	printf -v "$1" %s "${EPOCHREALTIME//[^0-9]/}"
+}
+
 # Several labs may run at once; what they must not do at once has a lock:
-#   builds   build/linux and what is built from it: long
-#   source   build/linux.git, build/tree, kernel/: short, and inside of the other
-# Held until unlock or the end of the process.
+#   kernel-FLAVOUR  build/kernel-FLAVOUR and what is built in it: long
+#   source          build/linux.git, build/tree, kernel/: short
+#   builds          build/linux: shared by who builds from it, alone by who changes it
+# They are taken in this order, and held until unlock or the end of the process.
 declare -A lock_fd=()
 
+# lock NAME [shared]
 lock()
 {
-	local fd
+	local fd begin end how=--${2:-exclusive}
 
 	[[ -z ${lock_fd[$1]:-} ]] || return 0
 	mkdir -p "$build" 2>/dev/null || die "cannot write in $top: make it writable for you."
 	exec {fd}>"$build/lock.$1"
-	if ! flock -n "$fd"; then
-		say "another ./lab is at work on the $1 in $build; waiting for it."
-		flock "$fd"
+	if ! flock -n "$how" "$fd"; then
+		say "another ./lab is at work in $build ($1); waiting for it."
+		clock begin
+		flock "$how" "$fd"
+		clock end
+		spent waiting $((end - begin))
 	fi
 	lock_fd[$1]=$fd
 }
@@ -102,8 +120,9 @@ elapsed()
 # 20 s. What it was up to is the last line of LOG.
 with_progress()
 {
-	local title=$1 log=$2 begin=$SECONDS last=$SECONDS pid status line lines
+	local title=$1 log=$2 begin=$SECONDS last=$SECONDS pid status line lines from to
 	shift 2
+	clock from
 
 	mkdir -p "${log%/*}"
 	# A process group of its own, so that all of it can be ended.
@@ -128,6 +147,8 @@ with_progress()
 	wait "$pid" && status=0 || status=$?
 	# shellcheck disable=SC2034 # for lab's at_exit
 	progress_pid=''
+	clock to
+	spent building $((to - from))
 	[[ -t 2 ]] && printf '\r\033[K' >&2
 	if ((status)); then
 		say "$title failed after $(elapsed "$begin"):"

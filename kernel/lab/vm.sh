@@ -224,7 +224,7 @@ watch_machine()
 
 boot_on_pipes()
 {
-	local pid out err readers=() feeder='' input=/dev/null
+	local pid out err readers=() feeder='' input=/dev/null begin began
 
 	mkfifo "$vm_dir/out" "$vm_dir/err"
 	# Held open here, so that the readers neither wait for QEMU nor outlive it.
@@ -242,10 +242,13 @@ boot_on_pipes()
 		} <&0 >"$input" 2>/dev/null {out}>&- {err}>&- &
 		feeder=$!
 	fi
+	clock begin
 	"${qemu[@]}" <"$input" >"$vm_dir/qemu.err" 2>&1 {out}>&- {err}>&- &
 	pid=$!
 	at_exit "kill $pid ${readers[*]} $feeder 2>/dev/null; wait $pid 2>/dev/null"
 	watch_machine "$pid"
+	# init made this file when it started the command.
+	! began=$(date -r "$vm_dir/ctl/started" +%s%6N 2>/dev/null) || spent booting $((began - begin))
 	[[ -z $feeder ]] || kill "$feeder" 2>/dev/null || :
 	exec {out}>&- {err}>&-
 	wait "${readers[@]}" || :

@@ -3,6 +3,8 @@
 
 step_title="lab run: what comes out of the machine is what went on inside"
 
+step_kernels=(lab)
+
 # ends STATUS COMMAND...: lab run, and its status.
 ends()
 {
@@ -64,17 +66,27 @@ panic_is_seen()
 	ends 121 sh -c 'echo c >/proc/sysrq-trigger; sleep 60'
 }
 
+# await_start PID: until the command of that ./lab runs in its machine.
+await_start()
+{
+	local dir
+
+	until dir=$(grep -lx "$1" "$build"/run/*/pid 2>/dev/null) && [[ -e ${dir%/pid}/ctl/started ]]; do
+		kill -0 "$1" || return
+		sleep 0.1
+	done
+}
+
 interrupt_leaves_nothing()
 {
 	local lab qemu
 
 	"$top/lab" run sleep 1000 &
 	lab=$!
-	sleep 6
+	await_start "$lab"
 	qemu=$(pgrep -P "$lab" qemu)
 	kill "$lab"
 	wait "$lab" || :
-	sleep 1
 	[[ -n $qemu ]] && ! kill -0 "$qemu" 2>/dev/null
 }
 
@@ -109,7 +121,7 @@ step_run()
 	check "instructions counted" says "0" 0 --icount cat /sys/devices/system/cpu/online
 	check "processors run beside each other" emulator_with tcg,thread=multi
 	check "processors take turns" emulator_with tcg,thread=single --turns
-	check "time's up" ends 124 --timeout 8 sleep 1000
+	check "time's up" ends 124 --timeout 3 sleep 1000
 	check "a splat makes it fail" splat_is_seen
 	check "a panic makes it fail" panic_is_seen
 	check "an interrupt leaves nothing behind" interrupt_leaves_nothing

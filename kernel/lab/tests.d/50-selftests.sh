@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash disable=SC2034,SC2154,SC2016
 
-step_title="KVM selftests, the tree's own and ours, on both of the lab's kernels"
+step_title="KVM selftests, the tree's own and ours"
+
+step_kernels=(lab)
 
 selftests_upstream=(
 	guest_memfd_test
@@ -34,93 +36,107 @@ build_selftests()
 
 # Inside the machine: each test with its own log, and a line when it is done.
 selftests_driver='
-	out=$1 seconds=$2
-	shift 2
+	out=$1 logs=$2 seconds=$3
+	shift 3
 	for name; do
 		args=
 		case $name in
 		*=*) args=${name#*=} name=${name%%=*} ;;
 		esac
-		log=$LAB_RESULTS/selftests/$(echo "$name" | tr / -).log
+		log=$logs/$(echo "$name" | tr / -).log
 		begin=$(date +%s)
 		timeout -k 10 "$seconds" "$out/$name" $args >"$log" 2>&1 </dev/null
 		echo "$name $? $(($(date +%s) - begin))"
 	done'
 
-# run_selftests FLAVOUR SECONDS TEST...: machine_options are for the machine.
-run_selftests()
-{
-	local flavour=$1 seconds=$2 log=$test_log/selftests-$1${machine_options[*]}.log name status took
-	local -A done_tests=()
-	shift 2
+# Where the processors of the machine really run at once, QEMU 7.2's TCG is not to be relied
+# on: now and then a vCPU goes on as the host's processor, behind its VMRUN and with its CR3,
+# or shuts down. The debug kernel's races are run so, and have never met that; elsewhere, in
+# what takes long or must not fail for that, the processors take turns (--turns).
+selftest_races=gmem_race_test
 
-	rm -rf "$results/selftests"
-	mkdir -p "$results/selftests"
-	# The status of the machine comes last, as a line of its own.
+# selftest_results FLAVOUR TEST...: what selftests_driver says on standard input, and of
+# those that never ended. The status of the machine may come last, as a line of its own.
+selftest_results()
+{
+	local flavour=$1 name status took log=$test_log/$step-machine.log
+	local -A done_tests=()
+	shift
+
 	while read -r name status took; do
 		if [[ $name == machine ]]; then
-			vm_result "the $flavour kernel keeps a clean log" "$status" "$log"
+			vm_result "the kernel keeps a clean log" "$status" "$log"
 			continue
 		fi
 		done_tests[$name]=1
-		cp "$results/selftests/${name//\//-}.log" "$test_log/$flavour-${name//\//-}.log"
-		program_result "$name" "$status" "$test_log/$flavour-${name//\//-}.log" "$took"
-	done < <(
-		set +e
-		in_lab "$flavour" "${machine_options[@]}" --timeout $((seconds * $# + 120)) -- \
-			sh -c "$selftests_driver" - "$build/selftests/kvm" "$seconds" "$@" 2>"$log"
-		echo "machine $? 0"
-	)
+		cp "$results/selftests-$flavour/${name//\//-}.log" "$test_log/$step-${name//\//-}.log"
+		program_result "$name" "$status" "$test_log/$step-${name//\//-}.log" "$took"
+		printf '%s\t%s\t%s\n' "$took" "$step" "$name" >>"$test_log/seconds"
+	done
 	for name; do
 		name=${name%%=*}
 		[[ -n ${done_tests[$name]:-} ]] || failed "$name" "did not run to its end: the machine died" "$log"
 	done
 }
 
-step_run()
+# run_selftests FLAVOUR SECONDS TEST...: machine_options are for the machine.
+run_selftests()
 {
-	local flavour name all=() have=() ours machine_options=()
+	local flavour=$1 seconds=$2
+	shift 2
+
+	rm -rf "$results/selftests-$flavour"
+	mkdir -p "$results/selftests-$flavour"
+	selftest_results "$flavour" "$@" < <(
+		set +e
+		in_lab "$flavour" "${machine_options[@]}" --timeout $((seconds * $# + 120)) -- \
+			sh -c "$selftests_driver" - "$build/selftests/kvm" "$results/selftests-$flavour" \
+			"$seconds" "$@" 2>"$test_log/$step-machine.log"
+		echo "machine $? 0"
+	)
+}
+
+# Builds them all; sets selftests to those that could be.
+need_selftests()
+{
+	local name all=() ours
 
 	mapfile -t ours < <(selftests_ours)
 	all=("${selftests_upstream[@]}" "${ours[@]}")
-	for flavour in lab debug; do
-		need_kernel "$flavour" || {
-			failed "the $flavour kernel builds" "see the log" "$build/log/kernel-$flavour.log"
-			return
-		}
-	done
-	lock builds
+	lock kernel-lab
 	need_source lab
 	with_progress "building the selftests" "$build/log/selftests.log" build_selftests "${all[@]}" || :
 	unlock builds
+	unlock kernel-lab
+	selftests=()
 	for name in "${all[@]}"; do
-		if [[ ! -x $build/selftests/kvm/$name ]]; then
-			failed "$name builds" "it does not" "$build/log/selftests.log"
-		elif [[ $name == gmem_race_test ]]; then
-			have+=("$name=-t 60")
+		if [[ -x $build/selftests/kvm/$name ]]; then
+			selftests+=("$name")
 		else
-			have+=("$name")
+			failed "$name builds" "it does not" "$build/log/selftests.log"
 		fi
 	done
-	# Where its processors really run at once, QEMU 7.2's TCG is not to be relied on: now and
-	# then a vCPU goes on as the host's processor, behind its VMRUN and with its CR3, or shuts
-	# down. The debug kernel's minute is run so, and has never met that; here they take turns.
-	for name in "${!have[@]}"; do
-		[[ ${have[name]} != gmem_race_test=* ]] || unset "have[$name]"
-	done
-	step=selftests-lab run_selftests lab 600 "${have[@]}"
-	if [[ -x $build/selftests/kvm/gmem_race_test ]]; then
-		machine_options=(--turns)
-		step=selftests-lab run_selftests lab 300 "gmem_race_test=-t 20"
-		machine_options=()
-		have+=("gmem_race_test=-t 60")
-	fi
+}
 
-	# 32764 memslots, each with a grace period: two minutes on the lab's
-	# kernel, and more than all the rest together on this one.
-	step=selftests-debug skipped set_memory_region_test "takes too long on the debug kernel"
-	for name in "${!have[@]}"; do
-		[[ ${have[name]} != set_memory_region_test ]] || unset "have[$name]"
+# without LIST NAME...: selftests less those.
+without()
+{
+	local name
+
+	for name in "${selftests[@]}"; do
+		[[ " $* " == *" $name "* ]] || printf '%s\n' "$name"
 	done
-	step=selftests-debug run_selftests debug 1200 "${have[@]}"
+}
+
+step_run()
+{
+	local selftests names machine_options=()
+
+	need_kernel lab || return
+	need_selftests
+	mapfile -t names < <(without "$selftest_races")
+	run_selftests lab 600 "${names[@]}"
+	[[ -z ${LAB_QUICK:-} ]] || return 0
+	machine_options=(--turns)
+	step=selftests-turns run_selftests lab 300 "$selftest_races=-t 20"
 }

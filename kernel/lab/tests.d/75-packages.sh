@@ -6,6 +6,7 @@ step_title="packages: Debian's, RPM's and a release from a clean clone, installe
 step_packages=(build-essential debhelper lintian meson ninja-build pkg-config libnuma-dev check
 	libsubunit-dev mandoc abigail-tools cmake g++ python3 rpm rpmlint reuse mmdebstrap patch
 	crossbuild-essential-arm64)
+step_when=not-quick
 
 # What programs are built with in the root that the packages are installed in.
 root_packages=(gcc g++ libc6-dev libnuma-dev make meson pkg-config patch)

@@ -4,6 +4,7 @@
 step_title="the launcher: the demo, guests of all kinds, attacks on it, and what it refuses"
 
 step_packages=("${packages_demo[@]}")
+step_kernels=(lab)
 
 launcher_source=$top/kernel/lab/tests.d/launcher
 launcher_tools=$build/launcher
@@ -364,7 +365,6 @@ step_run()
 		done
 	fi
 	run_launcher lab lab "${runs[@]}"
-	run_launcher stock old "${launcher_old_runs[@]}"
 	run_injected
 	run_killed
 	run_attacks

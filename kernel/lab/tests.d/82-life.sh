@@ -6,6 +6,7 @@
 . "$top/kernel/lab/tests.d/80-launcher.sh"
 
 step_title="the launcher: guests that start again in the same memory, and clones of guests"
+step_kernels=(lab)
 
 life_reboot="--kernel @K --initrd @I --mem 64M --reboot-reuse --append '@A run=/life,reboot,3'"
 life_clone="--kernel @K --initrd @I --mem 64M --stats --append '@A run=/life,clone'"
@@ -116,17 +117,20 @@ look_at_logs()
 	done
 }
 
+need_launcher()
+{
+	need_kernel lab || return
+	lock kernel-lab
+	check_build "the launcher and the guest are built" build_demo
+	unlock kernel-lab
+	mkdir -p "$launcher_tools"
+	[[ -x $build/meson/examples/launcher/gmem-launch && -f $build/demo/initrd ]]
+}
+
 step_run()
 {
-	need_kernel lab
-	lock builds
-	check "the launcher and the guest are built" build_demo
-	unlock builds
-	[[ -x $build/meson/examples/launcher/gmem-launch && -f $build/demo/initrd ]] || return 0
-	mkdir -p "$launcher_tools"
+	need_launcher || return 0
 	run_launcher lab life "${life_runs[@]}"
 	look_at_logs
 	run_launcher lab life-other "${life_other_runs[@]}"
-	run_launcher stock life-old "${life_old_runs[@]}"
-	run_launcher debug life-debug "${life_runs[1]}" "${life_runs[9]}"
 }

@@ -71,8 +71,12 @@ killed()
 	until grep -q "my secret" "$out/killed.log" || ((n++ >= 600)); do sleep 0.1; done
 	kill -KILL $!
 	wait $! 2>/dev/null
-	sleep 2
-	after=$(spare)
+	# RCU frees some of it, a little later.
+	for ((n = 0; n < 600; n++)); do
+		after=$(spare)
+		((before - after >= 4096)) || break
+		sleep 0.1
+	done
 	echo "killed $((before - after)) $(count gmem-launch)"
 }
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash disable=SC2034,SC2154,SC2016
 
-step_title="libgmem: its tests here, under sanitizers and valgrind, and in every mode in the lab"
+step_title="libgmem: its tests on this machine, under sanitizers and valgrind"
 
 step_packages=(meson ninja-build pkg-config libnuma-dev check libsubunit-dev valgrind
 	clang gcovr python3 mandoc abigail-tools gcc-aarch64-linux-gnu cmake g++)
@@ -11,10 +11,12 @@ step_exists()
 	[[ -f $top/libgmem/meson.build ]]
 }
 
-# A build of build/libgmem-NAME with those options of meson's.
+# A build of build/libgmem-NAME with those options of meson's. Two steps use one of them.
 build_libgmem()
 {
 	local dir=$build/libgmem-$1
+
+	lock "libgmem-$1"
 	shift
 
 	if [[ -f $dir/build.ninja ]]; then
@@ -59,38 +61,6 @@ run_meson()
 	step=libgmem-$name meson_results "$log" "$(find "$dir/meson-logs" -name 'testlog*.json')"
 }
 
-# Inside the machine: each world with its own log, and a line when it is done.
-libgmem_driver='
-	tests=$1
-	shift
-	for world; do
-		begin=$(date +%s)
-		timeout -k 10 300 "$tests" "$world" >"$LAB_RESULTS/libgmem/$world.log" 2>&1
-		echo "$world $? $(($(date +%s) - begin))"
-	done'
-
-run_worlds()
-{
-	local flavour=$1 log=$test_log/libgmem-machine-$1.log world status seconds
-	shift
-
-	rm -rf "$results/libgmem"
-	mkdir -p "$results/libgmem"
-	while read -r world status seconds; do
-		if [[ $world == machine ]]; then
-			vm_result "the $flavour kernel keeps a clean log" "$status" "$log"
-			continue
-		fi
-		cp "$results/libgmem/$world.log" "$test_log/libgmem-$flavour-$world.log"
-		program_result "$world" "$status" "$test_log/libgmem-$flavour-$world.log" "$seconds"
-	done < <(
-		set +e
-		in_lab "$flavour" --timeout 600 -- sh -c "$libgmem_driver" - \
-			"$build/libgmem-plain/libgmem/tests/gmem-tests" "$@" 2>"$log"
-		echo "machine $? 0"
-	)
-}
-
 libgmem_cc()
 {
 	local out=$1
@@ -112,41 +82,18 @@ run_fuzz()
 	"$dir/fuzz" -max_total_time=60 -rss_limit_mb=4096 -artifact_prefix="$dir/" -print_final_stats=1
 }
 
-# The examples, as their users build them but for pkg-config; each has to end well.
-run_examples()
-{
-	local name dir=$build/libgmem-examples
-
-	mkdir -p "$dir"
-	for name in probe numa guest dual; do
-		libgmem_cc "$dir/$name" "$top/examples/$name.c" "$build/libgmem-plain/libgmem/libgmem.a" -lnuma -lpthread
-	done
-	in_lab lab --timeout 120 -- sh -ec 'for name in probe numa guest dual; do
-		echo "--- $name"; "$1/$name"; done' - "$dir"
-}
-
-# In instructions; fails where it gets much worse, see bench/README.md.
-run_overhead()
-{
-	local dir=$build/libgmem-bench
-
-	mkdir -p "$dir"
-	libgmem_cc "$dir/bench" "$top/bench/libgmem.c" -Wl,--wrap=malloc,--wrap=calloc \
-		"$build/libgmem-plain/libgmem/libgmem.a" -lpthread
-	in_lab lab --icount --timeout 200 -- "$dir/bench"
-}
-
 step_run()
 {
-	local flavour name
+	local name
 
-	check "it builds without a warning" build_libgmem plain --werror -Db_coverage=false
+	check_build "it builds without a warning" build_libgmem plain --werror -Db_coverage=false
 	[[ -x $build/libgmem-plain/libgmem/tests/gmem-tests ]] || return 0
 	run_meson plain
-	check "it builds with AddressSanitizer and UndefinedBehaviorSanitizer" \
+	check_build "it builds with AddressSanitizer and UndefinedBehaviorSanitizer" \
 		build_libgmem asan --werror -Db_sanitize=address,undefined -Db_lundef=false
 	run_meson asan --suite fake --suite kvm
-	check "it builds with ThreadSanitizer" build_libgmem tsan --werror -Db_sanitize=thread -Db_lundef=false
+	[[ -z ${LAB_QUICK:-} ]] || return 0
+	check_build "it builds with ThreadSanitizer" build_libgmem tsan --werror -Db_sanitize=thread -Db_lundef=false
 	for name in inplace dual shared; do
 		check "threads, $name, ThreadSanitizer" env CK_FORK=no TSAN_OPTIONS=halt_on_error=1 \
 			"$build/libgmem-tsan/libgmem/tests/gmem-tests" "fake-$name" threads
@@ -154,19 +101,5 @@ step_run()
 			valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite \
 			"$build/libgmem-plain/libgmem/tests/gmem-tests" "fake-$name" unit behaviour bad-input exits
 	done
-
 	check "exits and options, fuzzed" run_fuzz
-
-	for flavour in lab stock; do
-		need_kernel "$flavour" || {
-			failed "the $flavour kernel builds" "see the log" "$build/log/kernel-$flavour.log"
-			continue
-		}
-		case $flavour in
-		lab) step=libgmem-lab run_worlds lab kvm-inplace kvm-inplace-protected kvm-dual kvm-shared
-			check "the examples" run_examples
-			check "what the library adds" run_overhead ;;
-		stock) step=libgmem-stock run_worlds stock kvm-inplace kvm-dual kvm-shared ;;
-		esac
-	done
 }

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash disable=SC2034,SC2154,SC2016
+
+# What is run here, and how, is in these.
+# shellcheck source=kernel/lab/tests.d/40-kunit.sh
+. "$top/kernel/lab/tests.d/40-kunit.sh"
+# shellcheck source=kernel/lab/tests.d/50-selftests.sh
+. "$top/kernel/lab/tests.d/50-selftests.sh"
+
+step_title="on the debug kernel: what has a lock, an allocation or an error path"
+step_kernels=(lab debug)
+step_when=not-quick
+
+# Each bad argument is refused the same way here; what they allocate or lock others do too.
+selftests_not_debug=(gmem_bad_input_test gmem_stock_test)
+
+# 32764 memslots, each with a grace period: minutes, and more than all the rest.
+selftests_slow=(set_memory_region_test)
+
+# Inside the machine, in one boot: KUnit, then the selftests.
+debug_driver='
+	kernel=$1 logs=$2 kunit=$3 selftests=$4
+	shift 4
+	(cd "$kernel" && sh -c "$kunit" - $(cat "$logs/modules")) >"$logs/kunit.log" 2>&1
+	sh -c "$selftests" - "$@"'
+
+step_run()
+{
+	local selftests names logs=$results/selftests-debug log=$test_log/debug-machine.log races=60
+
+	need_kernel lab && need_kernel debug || return
+	need_selftests
+	if [[ -n ${LAB_ALL:-} ]]; then
+		races=600
+		mapfile -t names < <(without "$selftest_races" "${selftests_not_debug[@]}")
+	else
+		mapfile -t names < <(without "$selftest_races" "${selftests_not_debug[@]}" "${selftests_slow[@]}")
+		skipped set_memory_region_test "takes minutes on the debug kernel: --all runs it"
+	fi
+	names+=("$selftest_races=-t $races")
+	rm -rf "$logs"
+	mkdir -p "$logs"
+	kunit_modules "$(kernel_dir debug)" >"$logs/modules"
+	selftest_results debug "${names[@]}" < <(
+		set +e
+		in_lab debug --timeout 7200 -- sh -c "$debug_driver" - "$(kernel_dir debug)" "$logs" \
+			"$kunit_driver" "$selftests_driver" "$build/selftests/kvm" "$logs" 1200 "${names[@]}" 2>"$log"
+		echo "machine $? 0"
+	)
+	kunit_results "$logs/kunit.log"
+}

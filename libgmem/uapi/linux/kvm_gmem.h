@@ -123,21 +123,21 @@ struct kvm_gmem_freeze {
  */
 
 /**
- * struct kvm_link_guest_memfd - which memory
+ * struct kvm_gmem_link - which memory
  * @fd: in: a guest_memfd of any VM of the same process and type
  * @flags: in: must be 0
  * @reserved: in: must be 0
  */
-struct kvm_link_guest_memfd {
+struct kvm_gmem_link {
 	__u32 fd;
 	__u32 flags;
 	__u64 reserved[3];
 };
 
 /* The same memory, in another VM or once more in this one. */
-#define KVM_GMEM_LINK		_IOW(KVM_GMEM_IOC, 0x04, struct kvm_link_guest_memfd)
+#define KVM_GMEM_LINK			_IOW(KVM_GMEM_IOC, 0x04, struct kvm_gmem_link)
 
 /* New memory that reads like @fd, which is frozen, and is copied where written. */
-#define KVM_GMEM_CLONE		_IOW(KVM_GMEM_IOC, 0x05, struct kvm_link_guest_memfd)
+#define KVM_GMEM_CLONE			_IOW(KVM_GMEM_IOC, 0x05, struct kvm_gmem_link)
 
 #endif /* _LINUX_KVM_GMEM_H */

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What is read from a guest or from an option struct is anything at all: the exit
- * decoder and handler, and the structs with sizes, on the fake kernel. For libFuzzer:
- *
- *	meson setup -Dfuzz=true with CC=clang, then gmem-fuzz -max_total_time=60
+ * decoder and handler, and the structs with sizes, on the fake kernel. Built with
+ * libFuzzer by -Dfuzz=true; corpus.c runs what is kept in any build.
  */
 #include "fake.h"
 

@@ -70,16 +70,9 @@ libgmem_cc()
 		-isystem "$top/libgmem/uapi/x86" -o "$out" "$@"
 }
 
-# What a guest or a caller hands over is anything at all.
-run_fuzz()
+build_fuzz()
 {
-	local dir=$build/libgmem-fuzz
-
-	mkdir -p "$dir"
-	CC=clang libgmem_cc "$dir/fuzz" -g -fsanitize=fuzzer,address,undefined \
-		-fno-sanitize-recover=undefined -I"$top/libgmem/src" "$top"/libgmem/src/*.c \
-		"$top"/libgmem/tests/{fuzz,fake}.c -lpthread
-	"$dir/fuzz" -max_total_time=60 -rss_limit_mb=4096 -artifact_prefix="$dir/" -print_final_stats=1
+	CC=clang build_libgmem fuzz --werror -Dfuzz=true
 }
 
 step_run()
@@ -101,5 +94,8 @@ step_run()
 			valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite \
 			"$build/libgmem-plain/libgmem/tests/gmem-tests" "fake-$name" unit behaviour bad-input exits
 	done
-	check "exits and options, fuzzed" run_fuzz
+
+	# What a guest, a caller or a file hands over is anything at all.
+	check_build "it builds with libFuzzer" build_fuzz
+	run_meson fuzz --suite fuzz
 }

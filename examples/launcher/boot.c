@@ -1,45 +1,131 @@
 /* SPDX-License-Identifier: MIT */
-/* Linux by the 64-bit boot protocol: Documentation/arch/x86/boot.rst. */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
+/*
+ * Linux by the 64-bit boot protocol: Documentation/arch/x86/boot.rst. The image and every
+ * field of its header can be anything: all of it is checked before any is written.
+ */
+#include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <asm/bootparam.h>
 
-#include "launch.h"
+#include "acpi.h"
+#include "boot.h"
 
+#define PAGE 4096ul
 #define HEADER 0x1f1 /* of the setup header, in the image and in the boot parameters */
+#define SHORTEST 0x400
 #define MAGIC 0x53726448
 #define ENTRY_64 0x200
-#define ALIGN(x, a) (((x) + (a)-1) & ~((uint64_t)(a)-1))
+#define LOAD_MIN (16ull << 20)
+#define MAPPED (4ull << 30) /* by the page tables that the kernel starts with */
 
 enum { E820_USABLE = 1, E820_RESERVED = 2, E820_ACPI_TABLES = 3 };
 
-static uint8_t *read_file(const char *path, const char *what, size_t *size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	struct stat st;
-	uint8_t *data;
-	size_t got = 0;
-	ssize_t n;
+/* What goes where. */
+struct plan {
+	struct setup_header header;
+	const uint8_t *payload;
+	size_t size;
+	uint64_t load, initrd; /* guest physical addresses */
+};
 
-	if (fd < 0 || fstat(fd, &st))
-		die("%s %s: %s", what, path, strerror(errno));
-	if (!S_ISREG(st.st_mode))
-		die("%s %s is no file", what, path);
-	data = malloc((size_t)st.st_size + 1);
-	if (!data)
-		die("no memory for %s", path);
-	while (got < (size_t)st.st_size && (n = read(fd, data + got, (size_t)st.st_size - got)) > 0)
-		got += (size_t)n;
-	close(fd);
-	if (got != (size_t)st.st_size)
-		die("%s %s cannot be read to its end", what, path);
-	*size = got;
-	return data;
+static uint64_t min(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static uint64_t max(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+static bool check_header(const struct file *kernel, struct plan *plan, struct why *why)
+{
+	struct setup_header *header = &plan->header;
+	size_t setup;
+
+	if (kernel->size < SHORTEST)
+		return because(why, "kernel %s is too short to be a bzImage", kernel->name);
+	memcpy(header, kernel->data + HEADER, sizeof(*header));
+	if (header->header != MAGIC || header->boot_flag != 0xaa55)
+		return because(why, "kernel %s is no bzImage", kernel->name);
+	if (header->version < 0x20c || !(header->xloadflags & XLF_KERNEL_64))
+		return because(why, "kernel %s cannot be started in 64-bit mode", kernel->name);
+	setup = ((header->setup_sects ? header->setup_sects : 4) + 1u) * 512;
+	/* In units of 16 bytes, of which the last may be cut; and with the entry point. */
+	if (setup + ENTRY_64 >= kernel->size ||
+	    kernel->size - setup + 15 < (uint64_t)header->syssize * 16)
+		return because(why, "kernel %s is truncated", kernel->name);
+	plan->payload = kernel->data + setup;
+	plan->size = kernel->size - setup;
+	return true;
+}
+
+/* From there on the kernel has plan->size bytes, and uses header.init_size. */
+static bool place_kernel(const struct file *kernel, uint64_t bytes, struct plan *plan,
+			 struct why *why)
+{
+	const struct setup_header *header = &plan->header;
+	const uint64_t alignment = header->kernel_alignment;
+	const uint64_t room = max(header->init_size, plan->size);
+	uint64_t load = header->pref_address;
+
+	if (header->relocatable_kernel) {
+		if (!alignment || alignment & (alignment - 1))
+			return because(why,
+				       "kernel %s wants an alignment of %#" PRIx64
+				       ", which is no power of two",
+				       kernel->name, alignment);
+		/* Below its preferred address it would move itself there. */
+		load = max(load, LOAD_MIN);
+		if (load <= MAPPED)
+			load = (load + alignment - 1) & ~(alignment - 1);
+	}
+	if (load < RAM_HIGH)
+		return because(why,
+			       "kernel %s wants to be at %#" PRIx64
+			       ", below 1 MiB, where the boot parameters are",
+			       kernel->name, load);
+	if (load > bytes || room > bytes - load)
+		return because(why, "kernel %s does not fit into %" PRIu64 " MiB", kernel->name,
+			       bytes >> 20);
+	plan->load = load;
+	return true;
+}
+
+/* At the end of the memory, or of what the kernel reaches of it. */
+static bool place_initrd(const struct file *initrd, uint64_t bytes, struct plan *plan,
+			 struct why *why)
+{
+	const uint64_t lowest = plan->load + max(plan->header.init_size, plan->size);
+	const uint64_t end = min(bytes, (uint64_t)plan->header.initrd_addr_max + 1);
+
+	if (!initrd->data)
+		return true;
+	plan->initrd = end > initrd->size ? (end - initrd->size) & ~(PAGE - 1) : 0;
+	if (plan->initrd < lowest)
+		return because(why, "initrd %s does not fit beside the kernel", initrd->name);
+	return true;
+}
+
+static bool check_cmdline(const char *cmdline, const struct plan *plan, struct why *why)
+{
+	/* Neither has the zero at the end in it. */
+	const size_t most = plan->header.cmdline_size ? plan->header.cmdline_size : 255;
+
+	if (strlen(cmdline) > min(most, RAM_LOW_END - CMDLINE - 1))
+		return because(why, "the command line is too long for this kernel");
+	return true;
+}
+
+static bool make_plan(const struct boot *boot, uint64_t bytes, struct plan *plan, struct why *why)
+{
+	/* Addresses in the boot parameters have 32 bits. */
+	bytes = min(bytes, MAPPED);
+	memset(plan, 0, sizeof(*plan));
+	return check_header(&boot->kernel, plan, why) &&
+	       place_kernel(&boot->kernel, bytes, plan, why) &&
+	       place_initrd(&boot->initrd, bytes, plan, why) &&
+	       check_cmdline(boot->cmdline, plan, why);
 }
 
 static void add_e820(struct boot_params *params, uint64_t from, uint64_t to, uint32_t type)
@@ -67,73 +153,48 @@ static void write_tables(uint8_t *ram)
 	memcpy(ram + BOOT_GDT, gdt, sizeof(gdt));
 }
 
-/* A boot that is not the first is told so, as it cannot know. */
-static void write_cmdline(const struct machine *m, char *to, size_t most)
+/* What the boot protocol has a loader write is written, whatever the image has there. */
+static void write_params(const struct boot *boot, const struct plan *plan, uint8_t *ram,
+			 uint64_t bytes)
 {
-	static const char told[] = " gmem.boot=";
-	size_t length = strlen(m->options->append);
-
-	/* All boots or none: as long as the longest. */
-	if (length + (m->options->reuse ? sizeof(told) + 10 : 0) >= most)
-		die("the command line is too long for this kernel");
-	strcpy(to, m->options->append);
-	if (m->boot > 1)
-		sprintf(to + length, "%s%u", told, m->boot);
-}
-
-uint64_t boot_load(const struct machine *m, uint8_t *ram, uint64_t rsdp)
-{
-	const struct options *options = m->options;
 	struct boot_params *params = (struct boot_params *)(ram + BOOT_PARAMS);
-	size_t size, setup, initrd_size = 0;
-	struct setup_header header;
-	uint64_t load, initrd_at;
-	uint8_t *image, *initrd;
-
-	image = read_file(options->kernel, "kernel", &size);
-	if (size < 0x400)
-		die("kernel %s is too short to be a bzImage", options->kernel);
-	memcpy(&header, image + HEADER, sizeof(header));
-	if (header.header != MAGIC || header.boot_flag != 0xaa55)
-		die("kernel %s is no bzImage", options->kernel);
-	if (header.version < 0x20c || !(header.xloadflags & XLF_KERNEL_64))
-		die("kernel %s cannot be started in 64-bit mode", options->kernel);
-	setup = ((header.setup_sects ? header.setup_sects : 4) + 1u) * 512;
-	if (setup >= size || size - setup < (size_t)header.syssize * 16 - 15)
-		die("kernel %s is truncated", options->kernel);
-
-	load = header.relocatable_kernel ? ALIGN(16ull << 20, header.kernel_alignment)
-					 : header.pref_address;
-	if (load + header.init_size > options->bytes || load + (size - setup) > options->bytes)
-		die("kernel %s does not fit into %llu MiB", options->kernel,
-		    (unsigned long long)options->bytes >> 20);
-	memcpy(ram + load, image + setup, size - setup);
 
 	memset(params, 0, sizeof(*params));
-	params->hdr = header;
+	params->hdr = plan->header;
 	params->hdr.type_of_loader = 0xff;
-	params->hdr.code32_start = (uint32_t)load;
+	params->hdr.ext_loader_type = params->hdr.ext_loader_ver = 0;
+	params->hdr.loadflags = LOADED_HIGH;
+	params->hdr.heap_end_ptr = 0;
+	params->hdr.code32_start = (uint32_t)plan->load;
 	params->hdr.cmd_line_ptr = CMDLINE;
-	params->acpi_rsdp_addr = rsdp;
-	size = header.cmdline_size ? header.cmdline_size : 255;
-	write_cmdline(m, (char *)ram + CMDLINE,
-		      size < RAM_LOW_END - CMDLINE ? size : RAM_LOW_END - CMDLINE);
-	if (options->initrd) {
-		initrd = read_file(options->initrd, "initrd", &initrd_size);
-		initrd_at = (options->bytes - initrd_size) & ~(PAGE - 1);
-		if (initrd_size > options->bytes || initrd_at < load + header.init_size ||
-		    initrd_at + initrd_size > header.initrd_addr_max + 1ull)
-			die("initrd %s does not fit beside the kernel", options->initrd);
-		memcpy(ram + initrd_at, initrd, initrd_size);
-		params->hdr.ramdisk_image = (uint32_t)initrd_at;
-		params->hdr.ramdisk_size = (uint32_t)initrd_size;
-		free(initrd);
-	}
+	params->hdr.ramdisk_image = (uint32_t)plan->initrd;
+	params->hdr.ramdisk_size = (uint32_t)boot->initrd.size;
+	params->hdr.setup_data = 0;
+	params->acpi_rsdp_addr = boot->rsdp;
 	add_e820(params, 0, RAM_LOW_END, E820_USABLE);
 	add_e820(params, RAM_LOW_END, ACPI_TABLES, E820_RESERVED);
 	add_e820(params, ACPI_TABLES, ACPI_TABLES + ACPI_SIZE, E820_ACPI_TABLES);
-	add_e820(params, 1ull << 20, options->bytes, E820_USABLE);
+	add_e820(params, RAM_HIGH, bytes, E820_USABLE);
+}
+
+bool boot_check(const struct boot *boot, uint64_t bytes, struct why *why)
+{
+	struct plan plan;
+
+	return make_plan(boot, bytes, &plan, why);
+}
+
+uint64_t boot_load(const struct boot *boot, uint8_t *ram, uint64_t bytes, struct why *why)
+{
+	struct plan plan;
+
+	if (!make_plan(boot, bytes, &plan, why))
+		return 0;
+	memcpy(ram + plan.load, plan.payload, plan.size);
+	if (boot->initrd.data)
+		memcpy(ram + plan.initrd, boot->initrd.data, boot->initrd.size);
+	strcpy((char *)ram + CMDLINE, boot->cmdline);
+	write_params(boot, &plan, ram, bytes);
 	write_tables(ram);
-	free(image);
-	return load + ENTRY_64;
+	return plan.load + ENTRY_64;
 }

@@ -10,18 +10,13 @@
 #include <gmem.h>
 
 #include "acpi.h"
+#include "boot.h"
 
 #define PAGE 4096ul
 #define MAX_CPUS 8
 #define MAX_CLONES 64
+#define MIN_RAM (32ull << 20)
 #define MAX_RAM (3ull << 30) /* below the hole for devices */
-
-/* Where things are that are not the kernel: guest physical addresses. */
-#define BOOT_GDT 0x500ul
-#define BOOT_PARAMS 0x7000ul
-#define BOOT_TABLES 0x9000ul /* page tables: 6 pages */
-#define CMDLINE 0x20000ul
-#define RAM_LOW_END 0x9f000ul
 
 struct options {
 	const char *kernel, *initrd, *append, *map;
@@ -135,9 +130,6 @@ void state_free(struct state *state);
 struct vcpu_state *vcpu_state_save(const struct vcpu *v);
 void vcpu_state_restore(const struct vcpu *v, const struct vcpu_state *state);
 void vcpu_state_free(struct vcpu_state *state);
-
-/* boot.c: kernel, initrd and all that the 64-bit boot protocol wants; the entry point */
-uint64_t boot_load(const struct machine *m, uint8_t *ram, uint64_t rsdp);
 
 /* serial.c: COM1 */
 void serial_init(struct serial *serial);

@@ -6,8 +6,10 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -37,18 +39,62 @@ uint64_t now_us(void)
 	return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_nsec / 1000;
 }
 
+/* A boot that is not the first is told so, as it cannot know; free() is the caller's. */
+static char *command_line(const struct options *o, unsigned int boot)
+{
+	char *line;
+
+	if ((boot > 1 ? asprintf(&line, "%s gmem.boot=%u", o->append, boot)
+		      : asprintf(&line, "%s", o->append)) < 0)
+		die("no memory for the command line");
+	return line;
+}
+
+/* What is to be loaded, and whether it can be: before there is a machine for it. */
+static void read_files(const struct options *o, struct boot *boot)
+{
+	/* All boots or none: as long as the longest. */
+	char *longest = command_line(o, o->reuse ? UINT_MAX : 1);
+	struct why why;
+
+	if (!file_read(o->kernel, "kernel", o->bytes, &boot->kernel, &why) ||
+	    (o->initrd && !file_read(o->initrd, "initrd", o->bytes, &boot->initrd, &why)))
+		die("%s", why.text);
+	boot->cmdline = longest;
+	if (!boot_check(boot, o->bytes, &why))
+		die("%s", why.text);
+	boot->cmdline = NULL;
+	free(longest);
+}
+
+static void forget_files(struct boot *boot)
+{
+	free(boot->kernel.data);
+	free(boot->initrd.data);
+	boot->kernel.data = boot->initrd.data = NULL;
+}
+
 /* What the guest finds in its memory: tables, kernel, initrd. The entry point. */
-static uint64_t load(struct machine *m)
+static uint64_t load(struct machine *m, struct boot *boot)
 {
 	const struct options *o = m->options;
+	char *cmdline = command_line(o, m->boot);
 	uint8_t *ram = memory_map(m);
-	uint64_t rsdp, entry;
+	uint64_t entry;
+	struct why why;
 
-	rsdp = acpi_write(ram, o->cpus, o->nr_nodes > 1 ? o->nodes : NULL,
-			  o->nr_nodes > 1 ? o->nr_nodes : 0);
-	if (!rsdp)
+	boot->rsdp = acpi_write(ram, o->cpus, o->nr_nodes > 1 ? o->nodes : NULL,
+				o->nr_nodes > 1 ? o->nr_nodes : 0);
+	if (!boot->rsdp)
 		die("the ACPI tables do not fit");
-	entry = boot_load(m, ram, rsdp);
+	boot->cmdline = cmdline;
+	entry = boot_load(boot, ram, o->bytes, &why);
+	if (!entry)
+		die("%s", why.text);
+	boot->cmdline = NULL;
+	free(cmdline);
+	if (!o->reuse)
+		forget_files(boot);
 	if (o->shared)
 		fprintf(stderr,
 			"gmem-launch: the guest's memory is SHARED: this process can read it\n");
@@ -57,12 +103,12 @@ static uint64_t load(struct machine *m)
 	return entry;
 }
 
-static enum end run(struct machine *m)
+static enum end run(struct machine *m, struct boot *boot)
 {
 	static const char *const ends[] = {[TURNED_OFF] = "the guest turned itself off",
 					   [RESET] = "the guest reset itself",
 					   [MARKED] = "the guest is ready to be cloned"};
-	uint64_t entry = load(m);
+	uint64_t entry = load(m, boot);
 	enum end end;
 
 	vcpu_create(m);
@@ -76,16 +122,15 @@ static enum end run(struct machine *m)
 
 int main(int argc, char **argv)
 {
-	struct options options = {
-		.append = "console=ttyS0", .bytes = 256 << 20, .cpus = 1, .mode = GMEM_MODE_AUTO};
+	struct options options = {.append = "console=ttyS0", .cpus = 1, .mode = GMEM_MODE_AUTO};
+	struct boot boot = {.cmdline = NULL};
 	struct machine *m;
 	enum end end;
 	int kvm;
 
 	options_parse(&options, argc, argv);
 	options_check_nodes(&options);
-	if (access(options.kernel, R_OK))
-		die("kernel %s: %s", options.kernel, strerror(errno));
+	read_files(&options, &boot);
 	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (kvm < 0)
 		die("/dev/kvm: %s", strerror(errno));
@@ -98,7 +143,7 @@ int main(int argc, char **argv)
 	memory_bind(m);
 	terminal_begin();
 	terminal_connect(m);
-	while ((end = run(m)) == RESET && options.reuse)
+	while ((end = run(m, &boot)) == RESET && options.reuse)
 		m = reboot_reuse(m);
 	if (end == MARKED)
 		clones_run(m);
@@ -111,5 +156,6 @@ int main(int argc, char **argv)
 		map_draw(m, options.map);
 	terminal_connect(NULL);
 	machine_free(m);
+	forget_files(&boot);
 	return 0;
 }

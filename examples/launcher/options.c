@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The command line. */
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <numa.h>
 #include <stdio.h>
@@ -9,6 +11,8 @@
 #include <string.h>
 
 #include "launch.h"
+
+#define DEFAULT_RAM (256ull << 20)
 
 static void usage(int status)
 {
@@ -37,9 +41,10 @@ static uint64_t parse_size(const char *text, char **end)
 	uint64_t value;
 	int shift = 0;
 
+	/* strtoull() takes blanks and signs as well. */
 	errno = 0;
 	value = strtoull(text, end, 10);
-	if (*end == text || *text == '-' || errno)
+	if (!isdigit((unsigned char)*text) || errno)
 		die("'%s' is no size", text);
 	switch (**end) {
 	case 'G':
@@ -57,11 +62,26 @@ static uint64_t parse_size(const char *text, char **end)
 	return value << shift;
 }
 
+/* A number from 1 on, and nothing else. */
+static unsigned int parse_count(const char *option, const char *text, unsigned int most)
+{
+	unsigned long value;
+	char *end;
+
+	value = strtoul(text, &end, 10);
+	if (!isdigit((unsigned char)*text) || *end || !value || value > most)
+		die("--%s wants 1 to %u, not '%s'", option, most, text);
+	return (unsigned int)value;
+}
+
 static void parse_numa(struct options *o, const char *text)
 {
 	uint64_t start = 0;
 	char *end;
 	long host;
+
+	if (o->nr_nodes)
+		die("--numa is given twice: all nodes belong into one list");
 
 	for (;; text = end + 1) {
 		struct node *node = &o->nodes[o->nr_nodes];
@@ -69,7 +89,7 @@ static void parse_numa(struct options *o, const char *text)
 		if (o->nr_nodes == MAX_NODES)
 			die("a guest has at most %d nodes", MAX_NODES);
 		host = strtol(text, &end, 10);
-		if (end == text || *end != ':' || host < 0 || host > INT_MAX)
+		if (!isdigit((unsigned char)*text) || *end != ':' || host > INT_MAX)
 			die("--numa wants NODE:SIZE[,NODE:SIZE...], not '%s'", text);
 		node->host = (int)host;
 		node->start = start;
@@ -85,7 +105,8 @@ static void parse_numa(struct options *o, const char *text)
 	}
 	if (start > MAX_RAM)
 		die("memory is at most %llu MiB", MAX_RAM >> 20);
-	o->bytes = start;
+	if (start < MIN_RAM)
+		die("memory is at least %llu MiB", MIN_RAM >> 20);
 }
 
 static unsigned long parse_name(const char *what, const char *text, const char *const *names)
@@ -96,6 +117,27 @@ static unsigned long parse_name(const char *what, const char *text, const char *
 		if (!strcmp(text, names[i]))
 			return i;
 	die("there is no %s '%s'", what, text);
+}
+
+/* In whatever order they were given. */
+static void choose_memory(struct options *o)
+{
+	const struct node *last;
+	uint64_t all;
+
+	if (!o->nr_nodes) {
+		if (!o->bytes)
+			o->bytes = DEFAULT_RAM;
+		/* All in one, wherever. */
+		o->nodes[o->nr_nodes++] = (struct node){0, o->bytes, -1};
+		return;
+	}
+	last = &o->nodes[o->nr_nodes - 1];
+	all = last->start + last->bytes;
+	if (o->bytes && o->bytes != all)
+		die("--mem says %" PRIu64 " MiB, but the nodes of --numa have %" PRIu64 " MiB",
+		    o->bytes >> 20, all >> 20);
+	o->bytes = all;
 }
 
 void options_parse(struct options *o, int argc, char **argv)
@@ -119,7 +161,6 @@ void options_parse(struct options *o, int argc, char **argv)
 					      {NULL, 0, NULL, 0}};
 	static const char *const modes[] = {"auto", "inplace", "dual", "shared", NULL};
 	static const char *const types[] = {"auto", "plain", "sw-protected", NULL};
-	unsigned long cpus, clones;
 	char *end;
 	int c;
 
@@ -136,14 +177,11 @@ void options_parse(struct options *o, int argc, char **argv)
 			break;
 		case 'm':
 			o->bytes = parse_size(optarg, &end);
-			if (*end || o->bytes % (2 << 20) || o->bytes < 32 << 20)
+			if (*end || o->bytes % (2 << 20) || o->bytes < MIN_RAM)
 				die("--mem wants a multiple of 2M, from 32M on, not '%s'", optarg);
 			break;
 		case 'c':
-			cpus = strtoul(optarg, &end, 10);
-			if (*end || !cpus || cpus > MAX_CPUS)
-				die("--cpus wants 1 to %d, not '%s'", MAX_CPUS, optarg);
-			o->cpus = (unsigned int)cpus;
+			o->cpus = parse_count("cpus", optarg, MAX_CPUS);
 			break;
 		case 'n':
 			parse_numa(o, optarg);
@@ -164,10 +202,7 @@ void options_parse(struct options *o, int argc, char **argv)
 			o->reuse = true;
 			break;
 		case 'C':
-			clones = strtoul(optarg, &end, 10);
-			if (*end || !clones || clones > MAX_CLONES)
-				die("--clones wants 1 to %d, not '%s'", MAX_CLONES, optarg);
-			o->clones = (unsigned int)clones;
+			o->clones = parse_count("clones", optarg, MAX_CLONES);
 			break;
 		case 'M':
 			o->map = optarg;
@@ -189,9 +224,7 @@ void options_parse(struct options *o, int argc, char **argv)
 		usage(2);
 	if (o->reuse && o->clones)
 		die("--reboot-reuse and --clones do not go together");
-	/* All in one, wherever. */
-	if (!o->nr_nodes)
-		o->nodes[o->nr_nodes++] = (struct node){0, o->bytes, -1};
+	choose_memory(o);
 }
 
 void options_check_nodes(const struct options *o)

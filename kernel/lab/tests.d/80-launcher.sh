@@ -11,7 +11,7 @@ launcher_tools=$build/launcher
 
 # NAME=STATUS=SAID=ARGUMENTS: how it ends, and what it has to say. @K, @I, @D: kernel,
 # initrd, Debian's kernel; @A: the kernel's usual command line; @T, @B, @L: a truncated
-# kernel, 60 MB of zeroes, 3000 letters; @X: image-NAME.
+# kernel, 60 MB of zeroes, 3000 letters; @F, @S: a FIFO, 1000 letters; @X: image-NAME.
 launcher_runs=(
 	"boots private on one node=0=guest: good bye=--kernel @K --initrd @I"
 	"boots private on two processors=0=up on 2 processors=--kernel @K --initrd @I --cpus 2 --private"
@@ -47,18 +47,26 @@ launcher_runs=(
 	"knows its options=2=unrecognized option=--kernel @K --nonsense"
 	"knows how many arguments there are=2=usage=--kernel @K more"
 	"needs a kernel that is there=1=No such file=--kernel /nowhere"
-	"needs a kernel that is a file=1=kernel /tmp is no file=--kernel /tmp"
-	"needs a kernel that is no device=1=is no file=--kernel /dev/null"
+	"needs a kernel that is a file=1=kernel /tmp is no regular file=--kernel /tmp"
+	"needs a kernel that is no device=1=is no regular file=--kernel /dev/null"
 	"needs a bzImage=1=is no bzImage=--kernel @I"
 	"needs a whole header=1=is too short to be a bzImage=--kernel @X-short"
 	"needs a 64-bit kernel=1=cannot be started in 64-bit mode=--kernel @X-32bit"
 	"needs all of the bzImage=1=is truncated=--kernel @T"
+	"needs a kernel that does not wait=1=is no regular file=--kernel @F"
+	"needs an initrd that does not wait=1=is no regular file=--kernel @K --initrd @F"
+	"needs a kernel that is in memory=1=does not fit into 64 MiB=--kernel @X-below --mem 64M --shared"
+	"needs a kernel that is not where the tables are=1=below 1 MiB=--kernel @X-tables --shared"
+	"needs an alignment=1=wants an alignment of 0=--kernel @X-unaligned --shared"
+	"needs an initrd that is not over the kernel=1=does not fit beside=--kernel @X-covered --initrd @S --mem 64M --shared"
 	"needs memory for the kernel=1=does not fit into 32 MiB=--kernel @K --mem 32M"
 	"needs an initrd that is there=1=initrd /nowhere: No such file=--kernel @K --initrd /nowhere"
-	"needs an initrd that is a file=1=initrd /tmp is no file=--kernel @K --initrd /tmp"
+	"needs an initrd that is a file=1=initrd /tmp is no regular file=--kernel @K --initrd /tmp"
 	"needs memory for the initrd=1=does not fit beside=--kernel @K --initrd @B --mem 64M"
 	"needs a command line that fits=1=the command line is too long=--kernel @K --append @L"
 	"knows the host's nodes=1=has no node 7=--kernel @K --numa 7:64M"
+	"wants all nodes at once=1=--numa is given twice=--kernel @K --numa 0:32M --numa 0:128M"
+	"wants nodes for all of the memory=1=--mem says 256 MiB=--kernel @K --numa 0:128M --mem 256M"
 	"wants nodes with a size=1=--numa wants NODE:SIZE=--kernel @K --numa 0"
 	"wants nodes that are numbers=1=--numa wants NODE:SIZE=--kernel @K --numa a:64M"
 	"wants nodes that can be=1=--numa wants NODE:SIZE=--kernel @K --numa 4294967296:64M"
@@ -113,14 +121,18 @@ launcher_terminals=(
 	"KVM's error ends it|1|--kernel @X-nowhere"
 )
 
-# image NAME VERSION CODE: a bzImage with nothing but that, in the notation of printf.
+# at OFFSET BYTES: in the image that was begun last, in the notation of printf.
+at()
+{
+	printf %b "$2" | dd of="$launcher_image" bs=1 seek=$(($1)) conv=notrunc status=none
+}
+
+# image NAME VERSION CODE: a bzImage with nothing but that.
 image()
 {
-	local file=$launcher_tools/image-$1
-
-	at() { printf %b "$2" | dd of="$file" bs=1 seek=$(($1)) conv=notrunc status=none; }
-	rm -f "$file"
-	truncate -s 4096 "$file"
+	launcher_image=$launcher_tools/image-$1
+	rm -f "$launcher_image"
+	truncate -s 4096 "$launcher_image"
 	at 0x1f1 '\x01'
 	at 0x1f4 '\xc0' # of 16 bytes each, after two sectors
 	at 0x1fe '\x55\xaa'
@@ -142,6 +154,14 @@ build_launcher_tools()
 	head -c 1000 /dev/zero >"$launcher_tools/image-short"
 	image 32bit '\x0b\x02' ''
 	image fault '\x0c\x02' '\x0f\x0b'                             # ud2, without an IDT
+	image below '\x0c\x02' ''
+	at 0x234 '\x00'; at 0x258 '\x00\xfc\xff\xff\xff\xff\xff\xff' # 1 KiB below 2^64: it would wrap
+	image tables '\x0c\x02' ''
+	at 0x234 '\x00'; at 0x258 '\x00\x70'
+	image unaligned '\x0c\x02' ''
+	at 0x230 '\x00\x00\x00\x00'
+	image covered '\x0c\x02' ''
+	at 0x234 '\x00'; at 0x258 '\x00\xf4\xff\x03'; at 0x260 '\x01\x00' # up to 64 MiB
 	image nowhere '\x0c\x02' '\xb8\x00\x00\x00\xd0\xff\xe0'       # jmp 0xd0000000
 	# Six letters to COM1, and off by PM1.
 	image hello '\x0c\x02' '\x48\x8d\x35\x18\x00\x00\x00\xb9\x06\x00\x00\x00\x66\xba\xf8\x03\xf3\x6e\x66\xba\x04\x06\x66\xb8\x00\x34\x66\xef\xf4\xeb\xfdhello\n'

@@ -22,7 +22,8 @@ one()
 
 	args=${args//@K/$kernel} args=${args//@I/$initrd} args=${args//@T//tmp/truncated}
 	args=${args//@B//tmp/big} args=${args//@D/$tools/debian} args=${args//@X/$tools/image}
-	args=${args//@A/$base} args=${args//@L/$(head -c 3000 /dev/zero | tr '\0' x)}
+	args=${args//@A/$base} args=${args//@F//tmp/fifo} args=${args//@S//tmp/small}
+	args=${args//@L/$(head -c 3000 /dev/zero | tr '\0' x)}
 	case $1 in
 	"needs KVM"*) mv /dev/kvm /dev/kvm.away ;;
 	"needs permission"*)
@@ -43,6 +44,8 @@ runs()
 
 	head -c 2000000 "$kernel" >/tmp/truncated
 	head -c 60000000 /dev/zero >/tmp/big
+	head -c 1000 /dev/zero | tr '\0' x >/tmp/small
+	mkfifo /tmp/fifo
 	for run; do
 		n=$((n + 1))
 		one "$run" >"$out/$n.log" 2>&1

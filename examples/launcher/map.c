@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The guest's memory as a picture: one strip a node, what is what written on it. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "launch.h"
 #include "picture.h"
@@ -59,13 +61,27 @@ static void write_title(struct machine *m, char *title, unsigned int number,
 					   (unsigned long long)on[n] >> 20, n);
 }
 
+/* Without waiting for a reader: a FIFO that has none is refused, with ENXIO. */
+static FILE *create(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0666);
+	FILE *f;
+
+	if (fd < 0)
+		return NULL;
+	f = fcntl(fd, F_SETFL, 0) ? NULL : fdopen(fd, "w");
+	if (!f)
+		close(fd);
+	return f;
+}
+
 void map_draw(struct machine *m, const char *path)
 {
 	const struct options *options = m->options;
 	const struct picture_source source = {.run = run, .populated = populated, .data = m};
 	struct picture_strip strips[MAX_NODES];
 	char titles[MAX_NODES][TITLE];
-	FILE *f = fopen(path, "w");
+	FILE *f = create(path);
 	unsigned int i;
 
 	if (!f)
@@ -76,6 +92,7 @@ void map_draw(struct machine *m, const char *path)
 						   options->nodes[i].bytes};
 	}
 	picture_draw(f, strips, options->nr_nodes, &source);
-	if (fclose(f))
-		die("map %s: %s", path, strerror(errno));
+	/* What failed earlier is not told again by fclose(). */
+	if (fflush(f) || ferror(f) || fclose(f))
+		die("map %s: %s", path, strerror(errno ? errno : EIO));
 }

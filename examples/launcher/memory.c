@@ -162,11 +162,14 @@ void memory_open(struct machine *m)
 	if (gmem_new(memory->vm, options->bytes, &memory_options, &memory->memory, &error) < 0)
 		die("no %s memory: %s%s", options->shared ? "shared" : "private", error.message,
 		    options->shared ? "" : " (--shared does without.)");
-	if (!options->shared && gmem_mode(memory->memory) != GMEM_MODE_INPLACE)
+	if (!options->shared && gmem_mode(memory->memory) != GMEM_MODE_INPLACE) {
+		/* There is no reason where the mode was asked for by name. */
+		const char *why = gmem_vm_why_not(memory->vm, GMEM_CAP_INPLACE);
+
 		die("%s mode loses what is loaded before it becomes private; only in-place mode "
-		    "boots a guest that does not know: %s",
-		    mode_names[gmem_mode(memory->memory)],
-		    gmem_vm_why_not(memory->vm, GMEM_CAP_INPLACE));
+		    "boots a guest that does not know%s%s",
+		    mode_names[gmem_mode(memory->memory)], why ? ": " : "", why ? why : "");
+	}
 	memory_place(m);
 }
 

@@ -46,9 +46,11 @@ static void print(struct machine *m, char c)
 		if (!m->options->clones)
 			return;
 	}
-	if (c != '\n' && serial->length < sizeof(serial->line) - 1) {
+	if (c != '\n') {
 		serial->line[serial->length++] = c;
-		return;
+		/* What is too long is several lines. */
+		if (serial->length < sizeof(serial->line) - 1)
+			return;
 	}
 	serial->line[serial->length] = 0;
 	serial->length = 0;

@@ -71,7 +71,7 @@ static void *receive(void *arg)
 
 void terminal_begin(void)
 {
-	static const int ends[] = {SIGHUP, SIGINT, SIGQUIT, SIGABRT, SIGSEGV, SIGTERM};
+	static const int ends[] = {SIGHUP, SIGINT, SIGQUIT, SIGABRT, SIGSEGV, SIGPIPE, SIGTERM};
 	struct sigaction action = {.sa_handler = on_end, .sa_flags = (int)SA_RESETHAND};
 	struct termios now;
 	pthread_t thread;

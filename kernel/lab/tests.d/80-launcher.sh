@@ -88,6 +88,7 @@ launcher_runs=(
 	"wants a number of processors=1=--cpus wants 1 to 8=--kernel @K --cpus two"
 	"knows its modes=1=there is no mode=--kernel @K --mode quick"
 	"knows its types=1=there is no type=--kernel @K --vm-type quick"
+	"says that nobody reads a map=1=map /tmp/fifo: No such device=--kernel @K --initrd @I --map @F"
 	"draws a map=0=guest: good bye=--kernel @K --initrd @I --map /tmp/map.svg"
 	"says where a map cannot go=1=map /nowhere/map.svg: No such file=--kernel @K --initrd @I --map /nowhere/map.svg"
 	"says that a map is a file=1=map /tmp: Is a directory=--kernel @K --initrd @I --map /tmp"
@@ -114,6 +115,7 @@ launcher_terminals=(
 	"SIGINT ends it|-k 'say something=2' 130|"
 	"SIGHUP ends it|-k 'say something=1' 129|"
 	"SIGQUIT ends it|-k 'say something=3' 131|"
+	"SIGPIPE ends it|-k 'say something=13' 141|"
 	"SIGABRT ends it|-k 'say something=6' 134|"
 	"a triple fault ends it|-a 'say something=now^M' 1|--append 'console=ttyS0 quiet rdinit=/init ask restart reboot=t'"
 	"a reset ends it|-a 'say something=now^M' 0|--append 'console=ttyS0 quiet rdinit=/init ask restart reboot=k'"
@@ -220,7 +222,7 @@ run_launcher()
 		want=${run%%=*} run=${run#*=} said=${run%%=*}
 		log=$test_log/launcher-$dir-$n.log
 		cp "$results/launcher/$dir/$n.log" "$log"
-		if [[ $status == "$want" ]] && grep -aqF -- "$said" "$log"; then
+		if [[ $status == "$want" ]] && grep -aqF -- "$said" "$log" && ! grep -aqF '(null)' "$log"; then
 			passed "$name"
 		else
 			failed "$name" "status $status: $(grep -a . "$log" | tail -n 1)" "$log"

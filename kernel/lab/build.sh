@@ -9,6 +9,8 @@
 #   uml     the same source for ARCH=um, with uml.config and what each .kunitconfig in
 #           kernel/files asks for
 #   step    one step of the series (check.sh)
+#
+# Debian's own, debian-VERSION, are not built but unpacked (debian.sh).
 
 jobs=$(nproc)
 
@@ -17,7 +19,10 @@ flavours_known=(lab uml debug stock)
 
 kernel_dir()
 {
-	echo "$build/kernel-$1"
+	case $1 in
+	debian-*) echo "$debian_kernels/${1#debian-}" ;;
+	*) echo "$build/kernel-$1" ;;
+	esac
 }
 
 flavour_source()
@@ -172,6 +177,10 @@ need_kernel()
 {
 	local flavour=$1 dir
 
+	if [[ $flavour == debian-* ]]; then
+		need_debian_kernel "${flavour#debian-}"
+		return
+	fi
 	have_kernel "$flavour" && return
 	if [[ -n ${LAB_AS_IS:-} ]]; then
 		[[ -f $(kernel_dir "$flavour")/lab.fingerprint ]] && return

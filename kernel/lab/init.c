@@ -8,6 +8,7 @@
  * NUL-terminated KEY=VALUE strings:
  *
  *   module=PATH    load this module
+ *   hold=1         keep VMs of KVM's open for as long as the machine runs
  *   rw=TAG:PATH    mount the 9p share TAG at PATH, writable
  *   cwd=PATH       where the command runs
  *   arg=STRING     the command and its arguments, in order
@@ -16,12 +17,17 @@
  *   stdin=1        its standard input comes from port 3 (else /dev/null)
  *   merge=1        its standard error goes where its standard output goes
  *
+ * A kernel that has its drivers as modules brings what it takes to get there in the
+ * initramfs: /modules, loaded in the order of their names before all else.
+ *
  * Standard output is port 1, standard error port 2. The command gets pipes, not
  * the ports themselves, since a port can be opened only once.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <net/if.h>
 #include <poll.h>
 #include <signal.h>
@@ -198,19 +204,65 @@ static void mount_shares(void)
 	}
 }
 
+static void load_module(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		fail("cannot open %s: %s", path, strerror(errno));
+	if (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST)
+		fail("cannot load %s: %s", path, strerror(errno));
+	close(fd);
+}
+
+static int is_module(const struct dirent *entry)
+{
+	return entry->d_name[0] != '.';
+}
+
+static void load_first_modules(void)
+{
+	struct dirent **list;
+	char path[300];
+	int i, n;
+
+	n = scandir("/modules", &list, is_module, alphasort);
+	for (i = 0; i < n; i++) {
+		snprintf(path, sizeof(path), "/modules/%s", list[i]->d_name);
+		load_module(path);
+	}
+}
+
 static void load_modules(void)
 {
 	char **path;
 
-	for (path = job_all("module"); *path; path++) {
-		int fd = open(*path, O_RDONLY | O_CLOEXEC);
+	for (path = job_all("module"); *path; path++)
+		load_module(*path);
+}
 
-		if (fd < 0)
-			fail("cannot open %s: %s", *path, strerror(errno));
-		if (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST)
-			fail("cannot load %s: %s", *path, strerror(errno));
-		close(fd);
+/*
+ * KVM switches code on and off as the first VM comes and the last one goes, and
+ * with its vCPUs and their interrupt controllers. Kernels with jump labels patch
+ * themselves then, and QEMU's processors that run meanwhile may meet what is half
+ * patched: an Oops at an int3. So all is switched on before anything else runs, and
+ * stays on. (The lab's own kernels have no jump labels. Processors that take turns
+ * would help too, but their guests hang sooner: see tcg/lab_tcg.c, which these
+ * kernels have not got.)
+ */
+static void hold_kvm(void)
+{
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm, irqchip;
+
+	if (kvm < 0)
+		fail("cannot open /dev/kvm: %s", strerror(errno));
+	for (irqchip = 0; irqchip < 2; irqchip++) {
+		vm = ioctl(kvm, KVM_CREATE_VM, 0ul);
+		if (vm < 0 || (irqchip && ioctl(vm, KVM_CREATE_IRQCHIP)) ||
+		    ioctl(vm, KVM_CREATE_VCPU, 0ul) < 0)
+			fail("cannot hold a VM: %s", strerror(errno));
 	}
+	close(kvm);
 }
 
 static void loopback_up(void)
@@ -440,9 +492,12 @@ int main(void)
 	int status;
 
 	umask(022);
+	load_first_modules();
 	mount_root();
 	mount_shares();
 	load_modules();
+	if (job_get("hold"))
+		hold_kvm();
 	loopback_up();
 	sethostname("lab", 3);
 	setrlimit(RLIMIT_CORE, &core);

@@ -4,7 +4,7 @@
 # What is needed from Debian, installed when it is missing.
 
 packages_kernel=(gcc ccache make libc6-dev bc bison flex libelf-dev rsync xz-utils git perl)
-packages_vm=(gcc libc6-dev qemu-system-x86)
+packages_vm=(gcc libc6-dev qemu-system-x86 cpio)
 
 have_package()
 {
@@ -51,4 +51,12 @@ need_packages()
 			apt --no-install-recommends install "${missing[@]}" ||
 			die "cannot install ${missing[*]}: is there a network? Debian 12 has linux-source-6.12 in bookworm-security. See $log."
 	fi
+}
+
+# From where this machine gets its own packages of Debian's: lines as in sources.list.
+machine_sources()
+{
+	# shellcheck disable=SC2016 # apt's variables
+	apt-get indextargets --format '$(ORIGIN) $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
+		awk '$1 == "Debian" { print "deb", $2, $3, $4 }' | sort -u
 }

@@ -36,7 +36,7 @@ parse_vm_options()
 		--icount) vm_icount=1 vm_smp=1 ;;
 		--turns) vm_turns=1 ;;
 		--as-is) export LAB_AS_IS=1 ;;
-		--smp | --mem | --timeout | --append)
+		--smp | --mem | --timeout | --append | --kernel)
 			(($# > 1)) || usage_error "$who: $1 needs a value."
 			case $1 in
 			--smp)
@@ -50,6 +50,10 @@ parse_vm_options()
 				[[ $2 =~ ^[0-9]+$ ]] || usage_error "$who: --timeout takes seconds, not '$2'."
 				vm_timeout=$2 ;;
 			--append) vm_append=$2 ;;
+			--kernel)
+				[[ $2 =~ ^[1-9][0-9]*\.[0-9][-+.~0-9a-z]*$ ]] ||
+					usage_error "$who: --kernel takes the begin of a version, as 6.12 or 7.3.4, not '$2'."
+				vm_flavour=debian-$2 ;;
 			esac
 			shift ;;
 		--) shift; break ;;
@@ -68,23 +72,17 @@ compile()
 	gcc -O2 -Wall "$@" || die "that does not compile."
 }
 
-# build/initrd.cpio: init.c, alone.
+# build/initrd.cpio: init.c, alone. What else an initramfs needs, each kernel has in its own.
 need_initrd()
 {
-	local gen tmp
+	local tmp
 
 	[[ ! $build/tsc -nt $top/kernel/lab/tsc.c || ! $build/initrd.cpio -nt $top/kernel/lab/init.c ]] || return 0
 	tmp=$(mktemp -d "$build/initrd.XXXX")
 	compile -o "$tmp/tsc" "$top/kernel/lab/tsc.c"
 	mv "$tmp/tsc" "$build/tsc"
-	gen=$(kernel_dir "$vm_flavour")/usr/gen_init_cpio
 	compile -static -s -o "$tmp/init" "$top/kernel/lab/init.c"
-	cat >"$tmp/list" <<-END
-		dir /dev 0755 0 0
-		nod /dev/console 0600 0 0 c 5 1
-		file /init $tmp/init 0755 0 0
-	END
-	"$gen" "$tmp/list" >"$tmp/initrd.cpio"
+	(cd "$tmp" && echo init | cpio -o -H newc --quiet -R 0:0) >"$tmp/initrd.cpio"
 	mv "$tmp/initrd.cpio" "$build/initrd.cpio"
 	rm -rf "$tmp"
 }
@@ -119,6 +117,7 @@ write_job()
 			done
 			printf 'rw=results:%s\0' "$results"
 			printf 'cwd=%s\0' "$PWD"
+			[[ $vm_flavour != debian-* ]] || printf 'hold=1\0'
 			[[ -z $vm_tty ]] || printf 'tty=%s\0' "$vm_tty"
 			[[ -z $vm_stdin ]] || printf 'stdin=1\0'
 			[[ -z $vm_merge ]] || printf 'merge=1\0'
@@ -133,9 +132,11 @@ write_job()
 # shellcheck disable=SC2054 # the commas are QEMU's
 qemu_command()
 {
-	local half=$((vm_mem / 2)) dir cpus0=0 cpus1='' append khz
+	local half=$((vm_mem / 2)) dir cpus0=0 cpus1='' append khz image initrd=$build/initrd.cpio
 
 	dir=$(kernel_dir "$vm_flavour")
+	image=$dir/vmlinux
+	[[ $vm_flavour != debian-* ]] || image=$dir/vmlinuz initrd=$dir/initrd.cpio
 	if ((vm_smp > 1)); then
 		cpus0=0-$((vm_smp / 2 - 1))
 		cpus1=,cpus=$((vm_smp / 2))-$((vm_smp - 1))
@@ -151,7 +152,7 @@ qemu_command()
 		-object "memory-backend-ram,id=m0,size=${half}M"
 		-object "memory-backend-ram,id=m1,size=$((vm_mem - half))M"
 		-numa "node,nodeid=0,memdev=m0,cpus=$cpus0" -numa "node,nodeid=1,memdev=m1$cpus1"
-		-kernel "$dir/vmlinux" -initrd "$build/initrd.cpio" -append "$append"
+		-kernel "$image" -initrd "$initrd" -append "$append"
 		-device virtio-serial-pci,max_ports=4 # the first: its ports are /dev/vport0pN
 		-chardev "file,id=log,path=$vm_log" -serial chardev:log
 		-fsdev "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap"
@@ -291,6 +292,8 @@ judge()
 	else
 		say "the machine did not boot$([[ $vm_end != boot ]] || echo " within $boot_limit s")."
 		tail -n 3 "$vm_dir/qemu.err" >&2
+		# What init says before it can reach the status.
+		grep -a '^lab: ' "$vm_log" >&2 || :
 		status=$STATUS_BOOT
 	fi
 	if [[ -n $splat ]]; then
@@ -305,9 +308,14 @@ judge()
 # vm_run COMMAND...: in the machine that the vm_* variables describe.
 vm_run()
 {
+	if [[ $vm_flavour == debian-* ]]; then
+		find_debian_kernel "${vm_flavour#debian-}"
+		vm_flavour=debian-$debian_version
+	fi
 	need_kernel "$vm_flavour" || return "$STATUS_BOOT"
 	need_packages "${packages_vm[@]}"
 	need_initrd
+	[[ $vm_flavour != debian-* ]] || need_debian_initrd "$(kernel_dir "$vm_flavour")"
 	new_run_dir
 	vm_stdin='' vm_merge=''
 	[[ -t 0 || /dev/fd/0 -ef /dev/null ]] || vm_stdin=1

@@ -31,6 +31,29 @@ spdx_everywhere()
 	[[ -z $bad ]]
 }
 
+# Names of packages to versions, and a beginning to the newest of them.
+# shellcheck disable=SC2317 # what debian.sh calls
+debian_versions()
+{
+	local listed
+
+	debian_apt()
+	{
+		printf 'linux-%s\n' image-6.1.0-9-amd64 image-6.1.0-56-amd64 image-6.12-amd64 image-6.12.9+deb13-amd64 \
+			image-6.12.118+deb13-amd64 image-6.12.118+deb13-amd64-unsigned image-6.12.120+deb13-rt-amd64 \
+			image-6.12.120+deb13-cloud-amd64 image-7.0.13+deb13-amd64 binary-7.0.13+deb13-amd64 \
+			{image,base,binary,modules}-7.2.12+deb13-amd64
+	}
+	debian_unpacked() { :; }
+	listed=$(debian_listed | sort -V)
+	echo "$listed"
+	[[ $listed == "6.1.0-9 image"$'\n'"6.1.0-56 image"$'\n'"6.12.9+deb13 image"$'\n'"6.12.118+deb13 image"$'\n'"7.0.13+deb13 gone"$'\n'"7.2.12+deb13 split" ]]
+	[[ $(debian_matching 6.1 <<<"$listed" | tail -n 1) == "6.1.0-56 image" ]]
+	[[ $(debian_matching 6.12 <<<"$listed" | tail -n 1) == "6.12.118+deb13 image" ]]
+	[[ -z $(debian_matching 6.12.11 <<<"$listed") ]]
+	[[ $(debian_newest) == "6.1.0-56"$'\n'"6.12.118+deb13"$'\n'"7.2.12+deb13" ]]
+}
+
 need_series()
 {
 	lock source
@@ -94,6 +117,8 @@ step_run()
 	check "run with a bad number" refuses 2 "--smp takes" run --smp many true
 	check "run with an unknown option" refuses 2 "unknown option" run --fast true
 	check "run with a missing value" refuses 2 "needs a value" run --mem
+	check "run with a bad version" refuses 2 "--kernel takes" run --kernel new true
+	check "Debian's versions" debian_versions
 	check "kernel with an unknown option" refuses 2 "is not one of" kernel --fast
 	check "series without a directory" refuses 2 "which directory" series
 	check "series into a full directory" refuses 1 "not an empty directory" series "$top/kernel"

@@ -186,13 +186,6 @@ apply_patches()
 
 # --- a fresh root
 
-# From where this machine gets its own packages.
-root_sources()
-{
-	apt-get indextargets --format '$(ORIGIN) $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
-		awk '$1 == "Debian" { print "deb", $2, $3, $4 }' | sort -u
-}
-
 # The tarball is kept for a week: what is tested is what gets installed on top of it.
 make_root()
 {
@@ -202,7 +195,7 @@ make_root()
 	codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
 	if [[ -z $(find "$tar" -mtime -7 2>/dev/null) ]]; then
 		rm -f "$tar" "$tar.tmp"
-		root_sources | mmdebstrap --variant=apt --format=tar --dpkgopt=force-unsafe-io \
+		machine_sources | mmdebstrap --variant=apt --format=tar --dpkgopt=force-unsafe-io \
 			--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
 			--aptopt='Acquire::Retries "1"' --aptopt='Acquire::Languages "none"' \
 			--include="$(IFS=,; echo "${root_packages[*]}")" "$codename" "$tar.tmp" -

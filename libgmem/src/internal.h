@@ -193,8 +193,9 @@ uint64_t gmem_gpa_of(const struct gmem *memory, uint64_t offset);
 /* The run at offset, cut at end. */
 int gmem_run_at(const struct gmem *memory, uint64_t offset, uint64_t end, uint32_t *state,
 		uint64_t *run_end);
+/* How much of a range of fd has memory; a failure is GMEM_STEP_QUERY. */
 int gmem_resident(const struct gmem *memory, int fd, uint64_t offset, uint64_t bytes,
-		  uint64_t *resident);
+		  uint64_t *resident, struct gmem_error *error);
 
 /* convert.c */
 /* gmem_convert() without options, of what is known to be a range of pages and a state. */

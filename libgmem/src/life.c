@@ -4,7 +4,7 @@
 
 /* Can that be done with this memory at all? */
 static int check_life(const struct gmem *memory, const struct gmem_vm *vm, uint64_t cap,
-		      struct gmem_error *error)
+		      uint32_t step, struct gmem_error *error)
 {
 	const char *why = NULL;
 
@@ -14,8 +14,7 @@ static int check_life(const struct gmem *memory, const struct gmem_vm *vm, uint6
 		why = gmem_vm_why_not(vm, cap);
 	if (!why)
 		return 0;
-	return gmem_fail(error, GMEM_STEP_CREATE, -EOPNOTSUPP, GMEM_NOWHERE, GMEM_NOWHERE, "%s",
-			 why);
+	return gmem_fail(error, step, -EOPNOTSUPP, GMEM_NOWHERE, GMEM_NOWHERE, "%s", why);
 }
 
 static const char *reason(int r, unsigned long request)
@@ -66,7 +65,7 @@ PUBLIC int gmem_relink(struct gmem *memory, struct gmem_vm *vm, struct gmem **re
 
 	if (!memory || !vm || !ret_memory || !gmem_error_ok(error))
 		return gmem_bad(error, "There is no memory, no VM, or no place for the result.");
-	r = check_life(memory, vm, GMEM_CAP_LINK, error);
+	r = check_life(memory, vm, GMEM_CAP_LINK, GMEM_STEP_CREATE, error);
 	if (!r)
 		r = take_over(memory, vm, KVM_GMEM_LINK, ret_memory, error);
 	if (!r)
@@ -84,7 +83,7 @@ PUBLIC int gmem_freeze(struct gmem *memory, struct gmem_error *error)
 	if (!memory || !gmem_error_ok(error))
 		return gmem_bad(error, "There is no memory.");
 	vm = memory->vm;
-	r = check_life(memory, vm, GMEM_CAP_CLONE, error);
+	r = check_life(memory, vm, GMEM_CAP_CLONE, GMEM_STEP_FREEZE, error);
 	if (r)
 		return r;
 	r = gmem_begin_change(vm, error);
@@ -114,7 +113,7 @@ PUBLIC int gmem_clone(struct gmem *memory, struct gmem_vm *vm, struct gmem **ret
 
 	if (!memory || !vm || !ret_memory || !gmem_error_ok(error))
 		return gmem_bad(error, "There is no memory, no VM, or no place for the result.");
-	r = check_life(memory, vm, GMEM_CAP_CLONE, error);
+	r = check_life(memory, vm, GMEM_CAP_CLONE, GMEM_STEP_CREATE, error);
 	if (!r)
 		r = take_over(memory, vm, KVM_GMEM_CLONE, ret_memory, error);
 	if (!r)

@@ -368,9 +368,9 @@ static int placed_by_halves(struct gmem *memory, int fd, uint64_t offset, uint64
 	uint64_t resident, half;
 	int r;
 
-	r = gmem_resident(memory, fd, offset, bytes, &resident);
+	r = gmem_resident(memory, fd, offset, bytes, &resident, tally->error);
 	if (r < 0)
-		return cannot_tell(tally, r, offset);
+		return r;
 	if (!resident)
 		return 0;
 	if (resident >= bytes)
@@ -397,9 +397,9 @@ PUBLIC int gmem_placement(struct gmem *memory, uint64_t offset, uint64_t bytes, 
 		r = placed_by_kernel(memory, offset, bytes, &tally);
 	} else {
 		if (memory->mode == GMEM_MODE_DUAL) {
-			r = gmem_resident(memory, memory->fd, offset, bytes, &resident);
+			r = gmem_resident(memory, memory->fd, offset, bytes, &resident, error);
 			if (r < 0)
-				return cannot_tell(&tally, r, offset);
+				return r;
 			if (resident)
 				return gmem_fail(
 					error, GMEM_STEP_QUERY, -EOPNOTSUPP, GMEM_NOWHERE, offset,

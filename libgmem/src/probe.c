@@ -150,8 +150,8 @@ static int probe_mapped(struct gmem_vm *vm, int fd, void *one, void *two)
 		has(vm, GMEM_CAP_POLICY);
 	else
 		lacks(vm, GMEM_CAP_POLICY,
-		      "mbind() has no effect on a guest_memfd: the kernel has no NUMA policy for "
-		      "it.");
+		      "mbind() has no effect on a guest_memfd (it has from Linux 6.19 on): "
+		      "gmem_prealloc() can place its memory.");
 	if (zero)
 		has(vm, GMEM_CAP_ZERO);
 	else
@@ -183,15 +183,15 @@ static void lacks_mapped(struct gmem_vm *vm, const char *why)
 }
 
 /*
- * A guest_memfd of one page with those flags. EINVAL is what a kernel says that does
- * not know them; any other errno is a failure, and no answer.
+ * A guest_memfd of one page with those flags, or what a kernel says that does not know
+ * them, or has no guest_memfd (ENOTTY). Any other errno is a failure, and no answer.
  */
 static int scratch(struct gmem_vm *vm, uint64_t flags, int *ret_fd, struct gmem_error *error)
 {
 	int fd = gmem_create_fd(vm, vm->page, flags);
 
 	if (fd == -EINVAL || fd == -ENOTTY || fd == -EOPNOTSUPP || fd == -ENODEV) {
-		*ret_fd = -1;
+		*ret_fd = fd;
 		return 0;
 	}
 	if (fd < 0)
@@ -204,21 +204,56 @@ static int scratch(struct gmem_vm *vm, uint64_t flags, int *ret_fd, struct gmem_
 	return 0;
 }
 
+static const char *no_fd(int error)
+{
+	return error == -ENOTTY ? "The kernel has no guest_memfd: it was built without "
+				  "CONFIG_KVM_GUEST_MEMFD (KVM_PRIVATE_MEM before Linux 6.18)."
+				: "VMs of this type cannot have a guest_memfd.";
+}
+
+/* There is none that can be mapped and begins as shared, for that reason: what is there? */
+static int why_not_mapped(struct gmem_vm *vm, int reason, const char **ret_why,
+			  struct gmem_error *error)
+{
+	int r, fd;
+
+	*ret_why = no_fd(reason);
+	if (reason == -ENOTTY)
+		return 0;
+	r = scratch(vm, GUEST_MEMFD_FLAG_MMAP, &fd, error);
+	if (r)
+		return r;
+	if (fd >= 0) {
+		*ret_why = "A guest_memfd of this type of VM can be mapped, but cannot begin as "
+			   "shared (INIT_SHARED).";
+	} else {
+		r = scratch(vm, 0, &fd, error);
+		if (r)
+			return r;
+		if (fd >= 0)
+			*ret_why = "The kernel's guest_memfd cannot be mapped (Linux 6.18 or "
+				   "gmem's series), or not for VMs of this type.";
+	}
+	if (fd >= 0)
+		vm->sys->close(fd);
+	return 0;
+}
+
 static int probe_dual(struct gmem_vm *vm, struct gmem_error *error)
 {
 	int r, fd;
 
 	if (!(check(vm, KVM_CAP_MEMORY_ATTRIBUTES) & KVM_MEMORY_ATTRIBUTE_PRIVATE)) {
 		lacks(vm, GMEM_CAP_DUAL,
-		      "VMs of this type have no KVM_MEMORY_ATTRIBUTE_PRIVATE: private memory "
-		      "beside shared memory needs a protected type.");
+		      "VMs of this type have no private memory beside shared memory: that takes "
+		      "SEV-SNP, TDX or KVM_X86_SW_PROTECTED_VM.");
 		return 0;
 	}
 	r = scratch(vm, 0, &fd, error);
 	if (r)
 		return r;
 	if (fd < 0) {
-		lacks(vm, GMEM_CAP_DUAL, "VMs of this type cannot have a guest_memfd.");
+		lacks(vm, GMEM_CAP_DUAL, no_fd(fd));
 		return 0;
 	}
 	vm->sys->close(fd);
@@ -229,15 +264,17 @@ static int probe_dual(struct gmem_vm *vm, struct gmem_error *error)
 static int probe_shared(struct gmem_vm *vm, struct gmem_error *error)
 {
 	void *one, *two;
+	const char *why;
 	int r, fd;
 
 	r = scratch(vm, GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED, &fd, error);
 	if (r)
 		return r;
 	if (fd < 0) {
-		lacks_mapped(vm, "The kernel's guest_memfd cannot be mapped (Linux 6.18 or gmem's "
-				 "series), or not for VMs of this type.");
-		return 0;
+		r = why_not_mapped(vm, fd, &why, error);
+		if (!r)
+			lacks_mapped(vm, why);
+		return r;
 	}
 	has(vm, GMEM_CAP_SHARED);
 	r = vm->sys->mmap(fd, 0, vm->page, PROT_READ, &one);

@@ -49,15 +49,25 @@ int gmem_run_at(const struct gmem *memory, uint64_t offset, uint64_t end, uint32
 	}
 }
 
+static int cannot_query(int r, uint64_t offset, struct gmem_error *error)
+{
+	return gmem_fail(error, GMEM_STEP_QUERY, r, GMEM_NOWHERE, offset,
+			 "The kernel does not say what the memory holds (errno %d).", -r);
+}
+
 int gmem_resident(const struct gmem *memory, int fd, uint64_t offset, uint64_t bytes,
-		  uint64_t *resident)
+		  uint64_t *resident, struct gmem_error *error)
 {
 	uint64_t pages;
 	int r;
 
 	r = memory->vm->sys->cachestat(fd, offset, bytes, &pages);
+	if (r == -ENOSYS)
+		return gmem_fail(error, GMEM_STEP_QUERY, r, GMEM_NOWHERE, offset,
+				 "The kernel does not say what the memory holds: it has no "
+				 "cachestat() (CONFIG_CACHESTAT_SYSCALL).");
 	if (r < 0)
-		return r;
+		return cannot_query(r, offset, error);
 	*resident = pages * memory->vm->page;
 	return 0;
 }
@@ -151,14 +161,14 @@ PUBLIC int gmem_stats(struct gmem *memory, struct gmem_stats *ret_stats, struct 
 				gmem_bitmap_count(memory->residue, 0, gmem_pages(memory));
 	pthread_rwlock_unlock(&memory->vm->lock);
 	stats.shared_bytes = stats.bytes - stats.private_bytes;
-	if (!r)
-		r = gmem_resident(memory, memory->fd, 0, memory->bytes, &stats.resident_guest);
+	if (r < 0)
+		return cannot_query(r, GMEM_NOWHERE, error);
+	r = gmem_resident(memory, memory->fd, 0, memory->bytes, &stats.resident_guest, error);
 	if (!r && memory->mode == GMEM_MODE_DUAL)
 		r = gmem_resident(memory, memory->shared_fd, 0, memory->bytes,
-				  &stats.resident_shared);
+				  &stats.resident_shared, error);
 	if (r < 0)
-		return gmem_fail(error, GMEM_STEP_QUERY, r, GMEM_NOWHERE, GMEM_NOWHERE,
-				 "The kernel does not say what the memory holds (errno %d).", -r);
+		return r;
 	gmem_copy_out(ret_stats, &stats, sizeof(stats));
 	return 0;
 }

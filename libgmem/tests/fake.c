@@ -508,11 +508,11 @@ static int create(int vm, const struct kvm_create_guest_memfd *args)
 {
 	int fd;
 
-	if (!can.guest_memfd)
+	if (!can.guest_memfd || can.compiled_out)
 		return -ENOTTY;
-	if ((args->flags & ~3ull) || (args->flags && !can.map) || !whole_pages(0, args->size))
+	if (can.no_init_shared && args->flags & GUEST_MEMFD_FLAG_INIT_SHARED)
 		return -EINVAL;
-	if (!args->flags && !can.attributes)
+	if ((args->flags & ~3ull) || (args->flags && !can.map) || !whole_pages(0, args->size))
 		return -EINVAL;
 	fd = new_object(GUEST_MEMFD, new_inode(args->size));
 	get(fd)->flags = args->flags;

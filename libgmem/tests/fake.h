@@ -14,15 +14,17 @@
 
 /* What it can do. */
 struct fake_can {
-	bool guest_memfd;   /* KVM_CREATE_GUEST_MEMFD */
-	bool map;	    /* ... with MMAP and INIT_SHARED */
-	bool convert;	    /* KVM_GMEM_CONVERT_... */
-	bool ranges;	    /* KVM_GMEM_GET_RANGES */
-	bool zero;	    /* FALLOC_FL_ZERO_RANGE */
-	bool link;	    /* KVM_GMEM_LINK, freeze and clone */
-	bool policy;	    /* mbind() acts on the memory */
-	bool attributes;    /* this VM has private memory by attributes */
-	bool map_gpa_range; /* the hypercall can become an exit */
+	bool guest_memfd;    /* KVM_CREATE_GUEST_MEMFD */
+	bool compiled_out;   /* ... which is not there after all */
+	bool map;	     /* ... with MMAP and INIT_SHARED */
+	bool no_init_shared; /* ... with MMAP only, as for protected VMs */
+	bool convert;	     /* KVM_GMEM_CONVERT_... */
+	bool ranges;	     /* KVM_GMEM_GET_RANGES */
+	bool zero;	     /* FALLOC_FL_ZERO_RANGE */
+	bool link;	     /* KVM_GMEM_LINK, freeze and clone */
+	bool policy;	     /* mbind() acts on the memory */
+	bool attributes;     /* this VM has private memory by attributes */
+	bool map_gpa_range;  /* the hypercall can become an exit */
 	bool memory_fault;
 	bool numa; /* CONFIG_NUMA */
 };

@@ -103,5 +103,6 @@ Suite *suite_model(void);
 Suite *suite_threads(void);
 Suite *suite_guest(void);
 Suite *suite_seccomp(void);
+Suite *suite_reasons(void);
 
 #endif

@@ -10,10 +10,12 @@
 #include "kvm.h"
 
 const struct kvm_type kvm_types[] = {
-	{"plain", "plain VMs", "in plain VMs only", 0},
+	{"plain", "plain VMs", "in plain VMs only", 0, "The kernel's KVM has no such VMs."},
 #ifdef KVM_X86_SW_PROTECTED_VM
 	{"sw_protected", "software-protected VMs", "in software-protected VMs only",
-	 KVM_X86_SW_PROTECTED_VM},
+	 KVM_X86_SW_PROTECTED_VM,
+	 "The kernel's KVM has none: that takes CONFIG_KVM_SW_PROTECTED_VM, and a processor with "
+	 "EPT or NPT."},
 #endif
 };
 const size_t kvm_nr_types = sizeof(kvm_types) / sizeof(kvm_types[0]);
@@ -53,8 +55,7 @@ int kvm_vm_new(int kvm, const struct kvm_type *type, struct kvm_vm *ret)
 	if (ret->fd < 0) {
 		r = -errno;
 		if (r == -EINVAL)
-			snprintf(ret->why, sizeof(ret->why),
-				 "The kernel's KVM has no such VMs, or not with this processor.");
+			snprintf(ret->why, sizeof(ret->why), "%s", type->unknown);
 		else
 			snprintf(ret->why, sizeof(ret->why), "KVM cannot make one (%s).",
 				 strerror(-r));

@@ -9,7 +9,8 @@
 
 struct kvm_type {
 	const char *id, *name, *only;
-	unsigned long type; /* as KVM_CREATE_VM has it */
+	unsigned long type;  /* as KVM_CREATE_VM has it */
+	const char *unknown; /* what KVM's EINVAL means */
 };
 
 extern const struct kvm_type kvm_types[];

@@ -44,7 +44,12 @@ static bool has(const struct probe *probe, size_t type, uint64_t cap)
 {
 	uint64_t caps = 0;
 
-	return probe->have[type] && !gmem_vm_caps(probe->vms[type].vm, &caps) && caps & cap;
+	if (!probe->have[type] || gmem_vm_caps(probe->vms[type].vm, &caps))
+		return false;
+	/* KVM hands requests out everywhere; where nothing is private they are all refused. */
+	if (cap == GMEM_CAP_MAP_GPA_RANGE && !(caps & GMEM_CAP_PRIVATE))
+		return false;
+	return caps & cap;
 }
 
 static const char *why_not(const struct probe *probe, size_t type, uint64_t cap)
@@ -54,6 +59,8 @@ static const char *why_not(const struct probe *probe, size_t type, uint64_t cap)
 	if (!probe->have[type])
 		return probe->vms[type].why;
 	why = gmem_vm_why_not(probe->vms[type].vm, cap);
+	if (!why && cap == GMEM_CAP_MAP_GPA_RANGE)
+		why = "They can ask, but there is nothing to convert.";
 	return why ? why : "The library does not say why.";
 }
 

@@ -14,9 +14,8 @@
 #include <linux/types.h>
 
 /*
- * KVM_CHECK_EXTENSION: a bit mask of what there is, 0 where the VM's type (or
- * the kernel) has none of it.  The number is "gm", far above those that KVM
- * hands out one by one.
+ * KVM_CHECK_EXTENSION: a bit mask of the features below that the VM supports.
+ * The number is "gm", far above those that KVM assigns consecutively.
  */
 #define KVM_CAP_GMEM			0x676d
 
@@ -34,8 +33,8 @@
  * struct kvm_gmem_convert - make a range shared or private, in place
  * @offset: in: first byte of the range in the file
  * @size: in: length of the range, not 0
- * @error_offset: out, on failure: the first byte that is in the way; @offset
- *		  where the failure is not about one place
+ * @error_offset: out, on failure: first byte of the page that is poisoned or in
+ *		  use; @offset if the failure is not about one page
  * @flags: in: KVM_GMEM_CONVERT_ZERO or 0
  * @reserved: in: must be 0
  *
@@ -49,7 +48,10 @@ struct kvm_gmem_convert {
 	__u64 reserved[4];
 };
 
-/* Zero what changes its state before it does; KVM_GMEM_CONVERT_SHARED only. */
+/*
+ * Zero the pages that change their state, before they do.  Valid for
+ * KVM_GMEM_CONVERT_SHARED only, and not in a clone.
+ */
 #define KVM_GMEM_CONVERT_ZERO		(1ULL << 0)
 
 #define KVM_GMEM_CONVERT_SHARED		_IOWR(KVM_GMEM_IOC, 0x00, struct kvm_gmem_convert)
@@ -59,10 +61,10 @@ struct kvm_gmem_convert {
  * struct kvm_gmem_range - one run of a guest_memfd
  * @offset: first byte
  * @size: length
- * @populated: how much of it has memory, in bytes
+ * @populated: how many bytes of it are allocated
  * @flags: KVM_GMEM_RANGE_PRIVATE or 0
- * @node: the NUMA node of all that is populated, KVM_GMEM_NODE_NONE where
- *	  nothing is, KVM_GMEM_NODE_MIXED where it is more than one
+ * @node: the NUMA node of all allocated pages; KVM_GMEM_NODE_NONE if there are
+ *	  none, KVM_GMEM_NODE_MIXED if they are on more than one node
  */
 struct kvm_gmem_range {
 	__u64 offset;
@@ -78,15 +80,15 @@ struct kvm_gmem_range {
 #define KVM_GMEM_NODE_MIXED		(-2)
 
 /**
- * struct kvm_gmem_get_ranges - ask for the runs of a range
- * @offset: in: first byte asked for; out: where the next call goes on
- * @size: in: length, not 0; out: what is left, 0 when all was reported
+ * struct kvm_gmem_get_ranges - query the runs of a range
+ * @offset: in: first byte of the range; out: where to continue
+ * @size: in: length, not 0; out: length that is left, 0 if all was reported
  * @ranges: in: user address of an array of struct kvm_gmem_range
- * @nr: in: how many fit, not 0; out: how many were written
+ * @nr: in: length of the array, not 0; out: how many were written
  * @flags: in: KVM_GMEM_RANGES_BY_NODE or 0
  * @reserved: in: must be 0
  *
- * Each run is a snapshot of its own: a conversion may come between two of them.
+ * Each run is consistent; a conversion may happen between two of them.
  */
 struct kvm_gmem_get_ranges {
 	__u64 offset;
@@ -103,12 +105,13 @@ struct kvm_gmem_get_ranges {
 #define KVM_GMEM_GET_RANGES		_IOWR(KVM_GMEM_IOC, 0x02, struct kvm_gmem_get_ranges)
 
 /**
- * struct kvm_gmem_freeze - let nothing change the memory any more
- * @error_offset: out, on failure: the first byte that is in the way, or 0
+ * struct kvm_gmem_freeze - make the memory immutable
+ * @error_offset: out, on failure: first byte of the page that is poisoned or in
+ *		  use, or 0
  * @flags: in: must be 0
  * @reserved: in: must be 0
  *
- * There is no way back.
+ * Memory cannot be unfrozen.
  */
 struct kvm_gmem_freeze {
 	__u64 error_offset;
@@ -123,7 +126,7 @@ struct kvm_gmem_freeze {
  */
 
 /**
- * struct kvm_gmem_link - which memory
+ * struct kvm_gmem_link - memory to link or to clone
  * @fd: in: a guest_memfd of any VM of the same process and type
  * @flags: in: must be 0
  * @reserved: in: must be 0
@@ -134,10 +137,10 @@ struct kvm_gmem_link {
 	__u64 reserved[3];
 };
 
-/* The same memory, in another VM or once more in this one. */
+/* The same memory, for another VM or once more for this one. */
 #define KVM_GMEM_LINK			_IOW(KVM_GMEM_IOC, 0x04, struct kvm_gmem_link)
 
-/* New memory that reads like @fd, which is frozen, and is copied where written. */
+/* New memory that reads like @fd, which is frozen; it is copied on write. */
 #define KVM_GMEM_CLONE			_IOW(KVM_GMEM_IOC, 0x05, struct kvm_gmem_link)
 
 #endif /* _LINUX_KVM_GMEM_H */

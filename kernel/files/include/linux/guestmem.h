@@ -3,9 +3,9 @@
 #define _LINUX_GUESTMEM_H
 
 /*
- * Memory for guests, which the host cannot read: the library under
- * hypervisors.  An inode is memory; a view is one VM's window on it.
- * See Documentation/mm/guestmem.rst.
+ * Guest memory that the host's userspace can access only where it is shared: a
+ * library for hypervisors.  An inode is memory, a view is one VM's access to
+ * it.  See Documentation/mm/guestmem.rst.
  */
 
 #include <linux/bits.h>
@@ -21,7 +21,7 @@ struct seq_file;
 struct vm_area_struct;
 
 /**
- * enum guestmem_state - who may reach a page
+ * enum guestmem_state - who may access a page
  * @GUESTMEM_SHARED: the guest and the host's userspace
  * @GUESTMEM_PRIVATE: the guest, and not the host's userspace
  * @GUESTMEM_ANY: either; only as a filter
@@ -41,7 +41,7 @@ enum guestmem_state {
  * @entry: the inode's list of views
  * @inode: the memory, from guestmem_attach() on
  *
- * Embedded by the hypervisor in what it hangs on its file.
+ * Embedded by the hypervisor in the private data of its file.
  */
 struct guestmem_view {
 	struct list_head entry;
@@ -49,25 +49,25 @@ struct guestmem_view {
 };
 
 /**
- * struct guestmem_ops - what a hypervisor does when memory changes
+ * struct guestmem_ops - callbacks of a hypervisor for changes of memory
  * @owner: module that holds the functions; pinned as long as the inode lives,
  *	   which is longer than the last file
  * @invalidate_begin: remove the guest mappings of those pages of the view in
- *	[start, end) that are in one of @states, and let no new mapping of the
- *	range come up before @invalidate_end.  May sleep.
+ *	[start, end) that are in one of @states, and prevent new mappings of
+ *	the range until @invalidate_end.  May sleep.
  * @invalidate_end: the counterpart, called for the same range and with the
  *	same bindings as the begin.
  * @make_private: optional; a populated folio becomes private, contents kept
  * @make_shared: optional; a populated folio becomes shared, contents kept
- * @reclaim: optional; a folio is on its way back to the page allocator, its
- *	contents are of no interest.  Must not sleep.
+ * @reclaim: optional; a folio is being freed, and its contents need not be
+ *	kept.  Called with the folio locked.  Must not sleep.
  *
  * @make_private and @make_shared run after @invalidate_begin and before the
- * new state can be seen, with the inode's invalidate_lock held exclusively.
- * They cannot fail: what can has to be refused before.
+ * new state is visible, with the inode's invalidate_lock held exclusively.
+ * They cannot fail.
  *
- * Converting is not freeing: a hook that serves both could not tell 'preserve'
- * from 'scrub', which is why @make_shared and @reclaim are two.
+ * @make_shared and @reclaim are separate because conversion keeps contents and
+ * freeing does not.
  */
 struct guestmem_ops {
 	struct module *owner;
@@ -85,7 +85,7 @@ struct guestmem_ops {
  * @start: first index
  * @end: index behind the last
  * @state: of all pages of the run
- * @populated: how many pages have memory
+ * @populated: number of pages that are allocated
  * @node: NUMA node of all populated pages, or NUMA_NO_NODE (none is
  *	  populated), or GUESTMEM_NODE_MIXED
  */

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Conversion: private memory becomes shared, shared memory private, in place.
+ * Conversion between private and shared, in place; freezing.
  *
- * What it costs depends on the number of populated folios and of runs in the
- * range, not on its size.
+ * The cost of a conversion depends on the number of populated folios and of
+ * runs in the range, not on its size.
  */
 
 #include <linux/export.h>
@@ -111,16 +111,17 @@ static void gmem_zero_runs(struct inode *inode, pgoff_t start, pgoff_t end,
  * @start: index of the first page
  * @end: index behind the last page; within the file, above @start
  * @to: GUESTMEM_SHARED or GUESTMEM_PRIVATE
- * @zero: zero what changes its state, before it does; to GUESTMEM_SHARED only,
- *	  and not in a clone, where a hole does it
- * @error_index: where to return, on failure, the first page that is in the way,
- *		 or @start where the failure is not about one page
+ * @zero: zero the pages that change their state, before they do; valid for
+ *	  GUESTMEM_SHARED only, and not in a clone, where a hole can be punched
+ *	  instead
+ * @error_index: where to return, on failure, the first page that is poisoned or
+ *		 in use, or @start if the failure is not about one page
  *
- * All or nothing.  Only the runs that are not in state @to already are touched:
- * their guest mappings are removed in every view and come back with the next
- * fault; and if they become private, their host mappings are removed for good.
- * All that a failure may leave behind is that host mappings were removed, which
- * come back with the next fault.
+ * Either the whole range is converted or nothing is.  Only runs that are not in
+ * state @to already are touched: their guest mappings are removed in every
+ * view, and the next fault restores them; if they become private, their host
+ * mappings are removed.  The only side effect of a failure is that host
+ * mappings may have been removed, which the next fault restores.
  *
  * Context: may sleep; takes the mapping's invalidate_lock exclusively.
  * Return: 0; -EAGAIN if a page that would become private is in use by somebody
@@ -184,16 +185,16 @@ unlock:
 EXPORT_SYMBOL_GPL(guestmem_convert);
 
 /**
- * guestmem_freeze - let nothing change the memory any more
+ * guestmem_freeze - make the contents and the state of memory immutable
  * @inode: convertible memory, but no clone
- * @error_index: where to return, on failure, the first page that is in the way,
- *		 or 0 where the failure is not about one page
+ * @error_index: where to return, on failure, the first page that is poisoned or
+ *		 in use, or 0 if the failure is not about one page
  *
- * There is no way back.  From now on neither host nor guest can write to it,
- * and it can be neither converted nor punched nor zeroed; it can be cloned.
- * Mappings of the guests go, and come back read-only; those of the host are of
- * no use any more, and new ones are read-only.  To freeze what is frozen
- * succeeds.
+ * Memory cannot be unfrozen.  From now on neither host nor guest can write to
+ * it, and it can be neither converted nor punched nor zeroed; it can be cloned.
+ * Mappings of the guests are removed, and faults restore them read-only.
+ * Existing mappings of the host become unusable, and new ones are read-only.
+ * Freezing frozen memory succeeds.
  *
  * Context: may sleep; takes the mapping's invalidate_lock exclusively.
  * Return: 0; -EAGAIN if a page is in use by somebody but the guest, who might

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Folios: looking them up, allocating, zeroing and freeing them.
+ * Folios: lookup, allocation, zeroing and freeing.
  *
  * A folio's uptodate flag says that its contents are initialised, by zeroing or
- * by whoever wrote them; that happens once, under the folio lock, before
- * anybody can see it.  There is no storage behind the memory: a folio stays
- * until its range is punched out or the inode goes.
+ * by whoever wrote them; that happens once, under the folio lock, before the
+ * folio is mapped or read.  There is no backing storage: a folio stays until
+ * its range is punched out or the inode is evicted.
  */
 
 #include <linux/export.h>
@@ -105,8 +105,9 @@ struct folio *gmem_get_folio(struct inode *inode, pgoff_t index)
  * becomes a copy, and guest mappings of the old one have been removed by then.
  *
  * Context: may sleep.  The caller holds the mapping's invalidate_lock.
- * Return: the folio, locked and with a reference, or an ERR_PTR(), among them
- * -EPERM for writing to frozen memory.
+ * Return: the folio, locked and with a reference, or an ERR_PTR(): -EPERM for
+ * writing to frozen memory, -ENOMEM, -EHWPOISON if the golden folio that would
+ * be copied is poisoned.
  */
 struct folio *guestmem_get_folio(struct inode *inode, pgoff_t index,
 				 bool write, bool *writable)
@@ -136,14 +137,14 @@ struct folio *guestmem_get_folio(struct inode *inode, pgoff_t index,
 EXPORT_SYMBOL_GPL(guestmem_get_folio);
 
 /**
- * guestmem_peek_folio - get the folio of a page if there is one to use
+ * guestmem_peek_folio - get the folio of a page if there is one, in any context
  * @inode: the memory
  * @index: index of the page
  * @write: the folio is to be written to
  *
- * Without a lock, so that the page may be punched out, frozen or replaced by a
- * copy at any time.  What is in it is safe as long as the reference is held,
- * since nothing is frozen meanwhile.
+ * This takes no lock, so the page may be punched out or replaced by a copy at
+ * any time.  Writing to the folio is safe as long as the reference is held,
+ * since freezing fails meanwhile.
  *
  * Context: any; the caller holds rcu_read_lock().
  * Return: the folio, initialised, with a reference, not locked; or NULL.
@@ -196,18 +197,18 @@ void guestmem_init_folio(struct folio *folio)
 EXPORT_SYMBOL_GPL(guestmem_init_folio);
 
 /**
- * gmem_check_folios - look for folios that are in the way
+ * gmem_check_folios - look for folios that are poisoned or in use
  * @inode: the memory
  * @index: in: where to begin; out: the index of the offending folio
  * @end: index behind the last page
  * @idle: besides poison, look for folios that somebody but the page cache holds
  *
- * Checking a reference count is not freezing it: somebody may get a speculative
- * reference right after the check.  That is harmless as long as whoever does so
- * looks at neither the contents nor the state of the folio, but finds out that
- * the page table entry it came from is gone, and drops the reference; and as
- * long as nothing here changes the folio itself.  Splitting or merging folios
- * would need a real freeze.
+ * The reference count is checked, not frozen: somebody may get a speculative
+ * reference right after the check.  That is harmless as long as its owner does
+ * not look at the contents or the state of the folio, but finds that the page
+ * table entry is gone, and drops the reference; and as long as nothing here
+ * changes the folio itself.  Splitting or merging folios would require freezing
+ * the count.
  *
  * Nothing can enter or leave the page cache meanwhile, as both need the lock.
  *
@@ -407,13 +408,15 @@ static long gmem_allocate(struct inode *inode, loff_t offset, loff_t len)
  * @offset: first byte; vfs_fallocate() has checked that it is not negative
  * @len: length in bytes, more than 0
  *
- * None of them changes what is private.
+ * None of them changes the state of a page.
  *
  * Context: may sleep; takes the mapping's invalidate_lock.
- * Return: 0; -EOPNOTSUPP for another mode; -EINVAL if misaligned or, but for
- * holes, beyond the end; -ENOMEM or -EINTR with part of the range allocated;
- * -EHWPOISON if memory that is to be zeroed is broken, or -EPERM if it is frozen,
- * with nothing changed.
+ * Return: 0; -EOPNOTSUPP for another mode; -EINVAL if misaligned or, except for
+ * holes, beyond the end; -EPERM if the memory is frozen.
+ * Allocating: -ENOMEM, -EINTR if a signal is pending, -EHWPOISON if a golden
+ * folio that would be copied is poisoned; part of the range may be allocated.
+ * Zeroing: -EHWPOISON if a page is poisoned, with nothing changed.
+ * Zeroing and punching in a clone: -ENOMEM, with nothing changed.
  */
 long guestmem_fallocate(struct inode *inode, int mode, loff_t offset,
 			loff_t len)

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Golden memory, and what of it shows through in its clones.
+ * Golden memory: frozen memory that has clones.
  *
- * A clone has folios of its own only where it was written.  Elsewhere it shows
- * the memory that it was cloned from, which is frozen, so that its folios
- * neither change nor go away as long as the clone holds the inode.  Guests map
- * those folios, read-only; the host's page tables never do: whatever is mapped
- * through a file belongs to the file's own mapping, where rmap will look for
- * it, so that an access of the host copies the page.
+ * A clone has folios of its own only where it was written to.  Elsewhere
+ * lookups for reading return the folios of the memory that it was cloned from.
+ * That is frozen, so its folios are neither changed nor freed as long as the
+ * clone holds the inode.  Guests map golden folios, read-only; page tables of
+ * the host never do, because rmap looks for pages that are mapped through a
+ * file in the file's own mapping.  Therefore an access of the host copies the
+ * page.
  *
- * What is punched out or zeroed in a clone has to stay zero: such ranges are
- * noted in a second maple tree, and hide what is below.
+ * Ranges that are punched out or zeroed in a clone have to stay zero: they are
+ * recorded in a second maple tree, and hide the golden memory.
  *
- * Memory failure of a golden folio is the one thing that takes mappings away in
- * the clones from below; golden memory has a list of its clones for that.
+ * Memory failure of a golden folio has to remove guest mappings in the clones;
+ * golden memory has a list of its clones for that.
  */
 
 #include <linux/fs.h>
@@ -64,8 +65,8 @@ void gmem_golden_destroy(struct gmem_inode *gi)
 }
 
 /**
- * gmem_golden_folio - look up what shows through at a page
- * @gi: the memory; anything but a clone shows nothing
+ * gmem_golden_folio - look up the golden folio of a page
+ * @gi: the memory; the result is NULL unless it is a clone
  * @index: index of the page, which has no folio of @gi's own
  *
  * Context: the caller holds invalidate_lock, or RCU if a stale answer will do.

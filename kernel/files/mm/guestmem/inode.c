@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Inodes: memory, which lives as long as anybody has a file on it.
+ * Inodes: creation, files, eviction.  Memory exists as long as there is a file
+ * on its inode, or a clone of it.
  */
 
 #include <linux/anon_inodes.h>
@@ -149,13 +150,13 @@ static struct inode *gmem_make_inode(const struct guestmem_ops *ops,
 }
 
 /**
- * guestmem_create - make memory
+ * guestmem_create - create memory
  * @ops: the hypervisor; its module is pinned for as long as the inode lives
  * @name: for security modules: the class of anonymous inode
  * @size: in bytes, fixed; a multiple of the page size, more than 0
  * @flags: GUESTMEM_* flags
  *
- * Nothing is allocated yet but the inode.
+ * No folio is allocated yet.
  *
  * Context: may sleep.
  * Return: the inode, with a reference that guestmem_open() takes over or iput()
@@ -188,13 +189,13 @@ struct inode *guestmem_create(const struct guestmem_ops *ops, const char *name,
 EXPORT_SYMBOL_GPL(guestmem_create);
 
 /**
- * guestmem_clone - make memory that reads like other memory
+ * guestmem_clone - create memory that is a copy-on-write clone
  * @golden: memory that is frozen
  * @name: for security modules: the class of anonymous inode
  *
- * What is written to either of several clones is copied first, a page at a
- * time.  The clone starts with the same pages private and shared, and with no
- * NUMA policy; it holds a reference on @golden.
+ * The clone reads like @golden.  A page is copied when it is first written to
+ * in the clone.  The clone starts with the same pages private and shared, and
+ * with no NUMA policy; it holds a reference on @golden.
  *
  * Context: may sleep; takes @golden's invalidate_lock exclusively.
  * Return: the inode, as guestmem_create(), or an ERR_PTR(), among them -EINVAL
@@ -225,9 +226,9 @@ struct inode *guestmem_clone(struct inode *golden, const char *name)
 EXPORT_SYMBOL_GPL(guestmem_clone);
 
 /**
- * guestmem_open - make a file on memory
+ * guestmem_open - create a file on memory
  * @inode: the memory; on success the file takes over a reference on it
- * @name: what the file is called in /proc/PID/fd, behind "anon_inode:"
+ * @name: name of the file in /proc/PID/fd, after "anon_inode:"
  * @fops: operations of the file
  * @private_data: of the file
  *

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Host mappings: shared pages can be mapped, private ones answer SIGBUS.
+ * Host mappings: an access to a private page raises SIGBUS.
  */
 
 #include <linux/export.h>
@@ -134,9 +134,9 @@ static const struct vm_operations_struct gmem_vm_ops = {
  * @inode: the memory
  * @vma: a mapping of a file on it
  *
- * Private pages can be mapped too, and a policy be set for them; to touch them
- * is what gives SIGBUS.  So does any access through a mapping that was made
- * before the memory was frozen, and every write after that.
+ * Private pages can be mapped too, so that a policy can be set for them; an
+ * access to them raises SIGBUS.  So does any access through a mapping that was
+ * made before the memory was frozen, and any write once it is frozen.
  *
  * Return: 0; -ENODEV if the memory is not convertible; -EINVAL unless the
  * mapping is MAP_SHARED.

@@ -4,8 +4,8 @@
  *
  * mbind() on any mapping of the file stores the policy in the inode, where
  * every allocation looks it up: faults of the host, faults of a guest,
- * fallocate().  So a page can be placed before anybody touches it, and a page
- * that never is mapped by the host can be placed at all.
+ * fallocate().  So a page can be placed before its first access, and also if
+ * the host never accesses it.
  */
 
 #include <linux/gfp.h>

@@ -7,12 +7,12 @@
  * often the state changes along the file, not on the size of the file.
  *
  * Every index of the file is covered from creation on: a missing entry is a
- * bug, and reads as the state that the file was created with.
+ * bug, and is treated as the state that the file was created with.
  *
  * Writers hold the mapping's invalidate_lock exclusively.  Readers hold it in
- * either mode, or nothing: the tree is in RCU mode, since hypervisors ask under
- * spinlocks.  Who asks without the lock has to notice by other means that the
- * answer has become stale, as KVM does with its MMU invalidation sequence.
+ * either mode, or nothing: the tree is in RCU mode, since hypervisors read it
+ * under spinlocks.  A reader without the lock has to detect by other means that
+ * the answer has become stale, as KVM does with its MMU invalidation sequence.
  */
 
 #include <linux/bug.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What is where: state, population and nodes, for those who ask.
+ * Queries: state, population and NUMA nodes of the memory.
  */
 
 #include <linux/export.h>
@@ -104,13 +104,15 @@ int guestmem_next_range(struct inode *inode, pgoff_t start, pgoff_t end,
 EXPORT_SYMBOL_GPL(guestmem_next_range);
 
 /**
- * guestmem_llseek - seek, also to what is populated and to what is not
+ * guestmem_llseek - seek, also to populated memory and to holes
  * @file: a file on the memory
  * @offset: in bytes
- * @whence: SEEK_DATA finds memory that is allocated, SEEK_HOLE what is not
+ * @whence: SEEK_DATA finds memory that is allocated, SEEK_HOLE memory that is
+ *	    not; others are as for any file
  *
  * Context: may sleep; takes the mapping's invalidate_lock shared.
- * Return: the new offset, -ENXIO if there is none, or -EINVAL.
+ * Return: the new offset; -ENXIO if there is none; -EINVAL; -EINTR if a fatal
+ * signal came while waiting for the lock.
  */
 loff_t guestmem_llseek(struct file *file, loff_t offset, int whence)
 {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Views: the VMs that see one memory.
+ * Views: the VMs that use one memory.
  *
- * The list of views, and the memslot bindings that hypervisors keep behind
- * each, are stable for whoever holds either the mapping's invalidate_lock or
- * views_lock, in any mode; they change under both, held exclusively.  So
- * 'begin' and 'end' of an invalidation always meet the same views and bindings.
+ * The list of views, and the memslot bindings that the hypervisor keeps with
+ * each view, are stable while either the mapping's invalidate_lock or
+ * views_lock is held, in any mode; they change with both held exclusively.  So
+ * 'begin' and 'end' of an invalidation see the same views and bindings.
  *
  * Lock order: invalidate_lock, folio lock, views_lock, the hypervisor's own
  * (KVM: mmu_lock).

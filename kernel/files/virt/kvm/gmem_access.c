@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * KVM's own accesses to slots whose memory is a guest_memfd that converts in
- * place: instruction emulation, walks of the guest's page tables, and whatever
- * KVM shares with a guest.
+ * place: instruction emulation, walks of the guest's page tables, and the data
+ * that KVM shares with a guest.
  *
- * They go to the folio, through the kernel's own mapping, for private and for
- * shared pages alike.  There need not be any host mapping, and for what is
- * private there cannot be one.
+ * They access the folio through the kernel's own mapping, for private and for
+ * shared pages alike.  There may be no mapping in userspace, and for private
+ * pages there cannot be one.
  *
  * Hold invalidate_lock shared while accessing memory, rather than only a
- * reference to the folio: a conversion then waits, and does not take KVM for
- * somebody who pins the page.
+ * reference to the folio: a conversion then waits, instead of failing because
+ * the page is in use.
  */
 
 #include <linux/file.h>
@@ -30,7 +30,7 @@ static size_t kvm_gmem_folio_offset(const struct kvm_memory_slot *slot, gfn_t gf
 }
 
 /**
- * kvm_gmem_access_begin - get at a page of a slot that is gmem only
+ * kvm_gmem_access_begin - begin an access to a page of a slot that is gmem only
  * @slot: the slot
  * @gfn: the page, in @slot
  * @write: the page is to be written to
@@ -97,7 +97,7 @@ void kvm_gmem_access_end(struct kvm_gmem_access *access)
 	fput(access->file);
 }
 
-/* Is it in vain to write to the slot's memory? */
+/* Is the slot's memory frozen, so that writes to it fail? */
 bool kvm_gmem_frozen(const struct kvm_memory_slot *slot)
 {
 	struct inode *inode;

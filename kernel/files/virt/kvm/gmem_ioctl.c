@@ -173,7 +173,7 @@ long kvm_gmem_ioctl(struct file *file, unsigned int ioctl, unsigned long arg)
 	}
 }
 
-/* What KVM_CAP_GMEM says. */
+/* The value of KVM_CAP_GMEM. */
 u32 kvm_gmem_caps(struct kvm *kvm)
 {
 	u32 caps;

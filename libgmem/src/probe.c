@@ -45,14 +45,18 @@ static int no(int r)
 }
 
 /* mbind() of 6.18 succeeds and does nothing: look through a second mapping. */
-static int mbind_reaches(struct gmem_vm *vm, void *one, void *two)
+static int mbind_reaches(struct gmem_vm *vm, void *one, void *two, const char **ret_why)
 {
 	const struct gmem_sys *sys = vm->sys;
 	unsigned long allowed[GMEM_NODE_WORDS] = {0}, node[GMEM_NODE_WORDS] = {0};
 	int mode, r;
 	size_t i;
 
+	*ret_why = "mbind() has no effect on a guest_memfd (it has from Linux 6.19 on): "
+		   "gmem_prealloc() can place its memory.";
 	r = sys->get_mempolicy(NULL, allowed, GMEM_MAX_NODES, NULL, MPOL_F_MEMS_ALLOWED);
+	if (r == -ENOSYS)
+		*ret_why = "The kernel has no NUMA policies: it was built without CONFIG_NUMA.";
 	if (r < 0)
 		return no(r);
 	for (i = 0; i < GMEM_NODE_WORDS && !allowed[i]; i++)
@@ -119,12 +123,13 @@ static int clones(struct gmem_vm *vm, int fd)
 static int probe_mapped(struct gmem_vm *vm, int fd, void *one, void *two)
 {
 	int ranges, convert, policy, zero, link, clone;
+	const char *no_policy;
 
 	if ((ranges = tells_ranges(vm, fd)) < 0)
 		return ranges;
 	if ((convert = converts(vm, fd)) < 0)
 		return convert;
-	if ((policy = mbind_reaches(vm, one, two)) < 0)
+	if ((policy = mbind_reaches(vm, one, two, &no_policy)) < 0)
 		return policy;
 	if ((zero = zeroes(vm, fd)) < 0)
 		return zero;
@@ -149,9 +154,7 @@ static int probe_mapped(struct gmem_vm *vm, int fd, void *one, void *two)
 	if (policy)
 		has(vm, GMEM_CAP_POLICY);
 	else
-		lacks(vm, GMEM_CAP_POLICY,
-		      "mbind() has no effect on a guest_memfd (it has from Linux 6.19 on): "
-		      "gmem_prealloc() can place its memory.");
+		lacks(vm, GMEM_CAP_POLICY, no_policy);
 	if (zero)
 		has(vm, GMEM_CAP_ZERO);
 	else

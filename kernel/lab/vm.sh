@@ -15,8 +15,10 @@ readonly STATUS_PANIC=121	# the machine died before the command ended
 readonly STATUS_BOOT=122	# the command was never started
 readonly STATUS_TIMEOUT=124	# as timeout(1)
 
-# A machine that has not come to its command by then never will.
+# A machine that has not come to its command by then never will. Debian's kernels unpack
+# themselves, and have drivers for everything: they take three times as long.
 boot_limit=120
+boot_limit_debian=360
 
 vm_defaults()
 {
@@ -147,7 +149,8 @@ qemu_command()
 	append="console=ttyS0 ignore_loglevel oops=panic panic=-1 reboot=t no_timer_check tsc=reliable tsc_early_khz=$khz lpj=$((khz * 10))"
 	append+=" 8250.nr_uarts=1 mitigations=off random.trust_cpu=on cgroup_no_v1=all $vm_append"
 	qemu=(qemu-system-x86_64 -nodefaults -no-user-config -display none -nic none -no-reboot
-		# Not pc, whose table of interrupts costs an interpreter many seconds.
+		# Not pc, whose table of interrupts costs an interpreter many seconds. A socket for
+		# each processor, or Linux 7.3 warns about the topology.
 		-machine q35,usb=off,vmport=off,hpet=off,smbus=off,sata=off -cpu max -smp "$vm_smp,sockets=$vm_smp" -m "${vm_mem}M"
 		-object "memory-backend-ram,id=m0,size=${half}M"
 		-object "memory-backend-ram,id=m1,size=$((vm_mem - half))M"
@@ -310,7 +313,7 @@ vm_run()
 {
 	if [[ $vm_flavour == debian-* ]]; then
 		find_debian_kernel "${vm_flavour#debian-}"
-		vm_flavour=debian-$debian_version
+		vm_flavour=debian-$debian_version boot_limit=$boot_limit_debian
 	fi
 	need_kernel "$vm_flavour" || return "$STATUS_BOOT"
 	need_packages "${packages_vm[@]}"

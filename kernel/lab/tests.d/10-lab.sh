@@ -54,6 +54,12 @@ debian_versions()
 	[[ $(debian_newest) == "6.1.0-56"$'\n'"6.12.118+deb13"$'\n'"7.2.12+deb13" ]]
 }
 
+kernel_tables()
+{
+	awk -f "$top/kernel/lab/tests.d/kernels.awk" "$top/kernel/lab/kernels.txt" "$top/README.md" \
+		"$top/libgmem/man/gmem.7"
+}
+
 need_series()
 {
 	lock source
@@ -127,6 +133,7 @@ step_run()
 	check "no arguments" refuses 0 "usage:"
 	check "SPDX lines" spdx_everywhere
 	check "shellcheck" scripts_are_clean
+	check "README.md and gmem(7) say of kernels what was seen" kernel_tables
 	check "series round trip" series_round_trip
 	[[ ! -s $patches/series ]] || check "series applies with git am" series_applies
 }

@@ -712,6 +712,9 @@ static inline int convert(const struct target *t, const struct gmem_convert_opti
 	int r;
 
 	for (n = 1;; n++) {
+		/* What is said is about the last attempt, and nothing if that succeeds. */
+		if (n > 1)
+			gmem_forget(error);
 		out = (struct outcome){.gpa = GMEM_NOWHERE, .offset = GMEM_NOWHERE};
 		r = gmem_begin_change(t->vm, error);
 		if (r)

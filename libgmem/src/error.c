@@ -27,6 +27,16 @@ int gmem_fail(struct gmem_error *error, uint32_t step, int r, uint64_t gpa, uint
 	return r;
 }
 
+void gmem_forget(struct gmem_error *error)
+{
+	if (!error)
+		return;
+	error->step = 0;
+	error->error = 0;
+	error->gpa = error->offset = GMEM_NOWHERE;
+	error->message[0] = 0;
+}
+
 int gmem_bad(struct gmem_error *error, const char *format, ...)
 {
 	va_list args;

@@ -125,6 +125,8 @@ int gmem_fail(struct gmem_error *error, uint32_t step, int r, uint64_t gpa, uint
 	      const char *format, ...) __attribute__((format(printf, 6, 7)));
 int gmem_bad(struct gmem_error *error, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
+/* What was filled in by something that is tried again. */
+void gmem_forget(struct gmem_error *error);
 /* Can it be written to at all? Inline, since each conversion asks. */
 static inline bool gmem_error_ok(const struct gmem_error *error)
 {

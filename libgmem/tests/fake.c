@@ -77,6 +77,7 @@ static unsigned int allocations, left_allocations;
 static unsigned int calls, fail_call, fail_alloc;
 static int fail_error;
 static bool has_failed;
+static unsigned int misused; /* closed, or unmapped, what is not there */
 static const char *failed_name = "";
 static const char *on_name;
 static unsigned int on_n, on_times, on_seen;
@@ -114,6 +115,7 @@ void fake_begin(const struct fake_can *what)
 	memset(names, 0, sizeof(names));
 	can = *what;
 	allocations = left_allocations = calls = fail_call = fail_alloc = 0;
+	misused = 0;
 	has_failed = false;
 	failed_name = "";
 	on_name = NULL;
@@ -144,15 +146,16 @@ static unsigned int open_maps(void)
 
 unsigned int fake_left(void)
 {
-	return open_objects() + open_maps() + left_allocations;
+	return open_objects() + open_maps() + left_allocations + misused;
 }
 
 const char *fake_left_what(void)
 {
-	static char text[80];
+	static char text[120];
 
-	snprintf(text, sizeof(text), "%u descriptors, %u mappings, %u allocations", open_objects(),
-		 open_maps(), left_allocations);
+	snprintf(text, sizeof(text),
+		 "%u descriptors, %u mappings, %u allocations; %u closed or unmapped in vain",
+		 open_objects(), open_maps(), left_allocations, misused);
 	return text;
 }
 
@@ -811,9 +814,11 @@ static int fake_ioctl(int fd, unsigned long request, void *arg)
 static int fake_close(int fd)
 {
 	ENTER("close");
-	/* It is closed even where close() fails. */
-	if (!get(fd))
+	/* It is closed even where close() fails. VMs are not the library's to close. */
+	if (!get(fd) || get(fd)->kind == VM) {
+		misused++;
 		LEAVE(-EBADF);
+	}
 	for (int i = 0; i < MAX_OBJECTS; i++)
 		for (int s = 0; objects[i].kind == VM && s < MAX_SLOTS; s++)
 			if (objects[i].slots[s].used && objects[i].slots[s].fd == fd)
@@ -943,6 +948,7 @@ static int fake_munmap(void *address, size_t bytes)
 			LEAVE(0);
 		}
 	}
+	misused++;
 	LEAVE(-EINVAL);
 }
 

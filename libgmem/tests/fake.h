@@ -33,7 +33,7 @@ extern const struct gmem_sys fake_sys;
 
 /* Forget everything, which must be nothing, and be a kernel that can do this. */
 void fake_begin(const struct fake_can *can);
-/* What was left behind: descriptors, mappings, allocations. */
+/* What was left behind: descriptors, mappings, allocations; and what was closed twice. */
 unsigned int fake_left(void);
 const char *fake_left_what(void);
 

@@ -133,6 +133,12 @@ void world_begin(void)
 
 void world_end(void)
 {
+	int free = 0;
+
+	/* What changes the VM held the lock, and gave it back, once. */
+	ck_assert(!sem_getvalue(&vm->change, &free));
+	ck_assert_int_eq(free, 1);
+	ck_assert(!atomic_load(&vm->changer));
 	gmem_vm_free(vm);
 	vm = NULL;
 	if (world->real) {
@@ -158,7 +164,7 @@ uint32_t state_at(uint64_t gpa)
 {
 	struct gmem_range range = GMEM_RANGE_INIT;
 
-	ok(gmem_next_range(vm, gpa, gpa + PAGE, &range));
+	ck_assert_int_eq(gmem_next_range(vm, gpa, gpa + PAGE, &range), 1);
 	return range.state;
 }
 
@@ -166,6 +172,6 @@ uint32_t state_of(struct gmem *memory, uint64_t offset)
 {
 	struct gmem_range range = GMEM_RANGE_INIT;
 
-	ok(gmem_next_offset_range(memory, offset, offset + PAGE, &range));
+	ck_assert_int_eq(gmem_next_offset_range(memory, offset, offset + PAGE, &range), 1);
 	return range.state;
 }

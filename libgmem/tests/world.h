@@ -54,12 +54,20 @@ struct gmem *memory_of(uint64_t bytes, uint32_t initial);
 uint32_t state_at(uint64_t gpa);
 uint32_t state_of(struct gmem *memory, uint64_t offset);
 
-/* The call succeeds; or fails with that errno, and says so in the error. */
+/*
+ * The call succeeds, with 0 and nothing in the error; or fails with that errno, and says so
+ * in the error.
+ */
 extern struct gmem_error err;
 #define ok(call)                                                                                   \
 	do {                                                                                       \
-		int ok_ = (call);                                                                  \
-		ck_assert_msg(ok_ >= 0, "%s: %d: %s", #call, ok_, err.message);                    \
+		int ok_;                                                                           \
+		err = (struct gmem_error)GMEM_ERROR_INIT;                                          \
+		ok_ = (call);                                                                      \
+		ck_assert_msg(ok_ == 0, "%s: %d: %s", #call, ok_, err.message);                    \
+		ck_assert_msg(!err.error && !err.step && !err.message[0],                          \
+			      "%s: succeeds, and says %d, step %u, '%s'", #call, err.error,        \
+			      err.step, err.message);                                              \
 	} while (0)
 #define fails(number, call)                                                                        \
 	do {                                                                                       \
@@ -76,8 +84,17 @@ extern struct gmem_error err;
 /* watch.c */
 #define WATCHED (UINT64_C(16) << 20)
 
+/* What an event said of a page, from prepare on until it has an end. */
+struct pending {
+	struct gmem *memory;
+	uint64_t offset;
+	uint32_t slot, from, to; /* states, and 1: 0 is none */
+};
+
 struct watcher {
+	struct gmem_vm *vm;
 	bool mapped[WATCHED / PAGE];
+	struct pending pending[WATCHED / PAGE];
 	bool (*refuse)(void *data);
 	void *data;
 	unsigned int events;
@@ -86,6 +103,7 @@ struct watcher {
 
 int watch(struct gmem_vm *of, struct watcher *w);
 void check_watcher(const struct watcher *w);
+void check_settled(const struct watcher *w); /* the same, of a listener that was refused */
 
 /* failures.c: every function of the library once, NULL after the last. */
 const char *function_name(int f);

@@ -335,44 +335,50 @@ static void end_another(void)
 #define QUIET 2	 /* it has no struct gmem_error */
 #define POLICY 4 /* of the range that it was called for */
 
+/* Of which place an error speaks. */
+#define AT_OFFSET 1
+#define AT_GPA 2
+#define AT_BOTH 3
+
 static const struct {
 	const char *name;
 	void (*begin)(void);
 	int (*run)(void);
 	void (*end)(void);
 	unsigned int may;
-	bool changes; /* even when it succeeds twice: skip 'the same again' */
+	unsigned int at;
+	uint64_t offset; /* where it begins, for calls that are about no place */
 } functions[] = {
-	{"gmem_vm_new", nothing, do_vm_new, end_vm_new, 0, true},
-	{"gmem_new", nothing, do_new, end_new, 0, true},
-	{"gmem_map", memories, do_map, end_map, 0, true},
-	{"gmem_bind", watched_unbound, do_bind, NULL, 0, true},
-	{"gmem_bind, many", watched_unbound, do_bind_many, NULL, 0x80, true},
-	{"gmem_unbind", watched, do_unbind, NULL, 0, true},
-	{"gmem_lookup", bound, do_lookup, NULL, QUIET, false},
-	{"gmem_set_policy", bound, do_set_policy, NULL, POLICY, false},
-	{"gmem_set_policy, default", bound, do_unset_policy, NULL, POLICY, false},
-	{"gmem_get_policy", bound, do_get_policy, NULL, 0, false},
-	{"gmem_prealloc", bound, do_prealloc, NULL, MEMORY | POLICY, false},
-	{"gmem_placement", bound, do_placement, NULL, 0, false},
-	{"gmem_convert, to private, nobody listens", bound, do_to_private, NULL, 0, false},
-	{"gmem_convert, to shared, nobody listens", bound, do_to_shared, NULL, MEMORY, false},
-	{"gmem_convert, to private", watched, do_to_private, NULL, 0, false},
-	{"gmem_convert, to shared", watched, do_to_shared, NULL, MEMORY, false},
-	{"gmem_convert_offset", watched, do_offset, NULL, 0, false},
-	{"gmem_convert_offset, not bound", memories, do_offset, NULL, 0, false},
-	{"gmem_listener_add", bound, do_listener, end_listener, 0, true},
-	{"gmem_exit_decode", fault, do_decode, NULL, QUIET, false},
-	{"gmem_exit_handle, fault", fault, do_handle_fault, NULL, 0, false},
-	{"gmem_exit_handle, hypercall", hypercall, do_handle_hypercall, NULL, 0, false},
-	{"gmem_next_range", bound, do_next_range, NULL, QUIET, false},
-	{"gmem_next_offset_range", bound, do_next_offset_range, NULL, QUIET, false},
-	{"gmem_stats", bound, do_stats, NULL, 0, false},
-	{"gmem_discard", bound, do_discard, NULL, MEMORY, false},
-	{"gmem_zero", bound, do_zero, NULL, 0, false},
-	{"gmem_relink", bound, do_relink, end_another, 0, true},
-	{"gmem_freeze", bound, do_freeze, NULL, 0, false},
-	{"gmem_clone", frozen, do_clone, end_another, 0, true},
+	{"gmem_vm_new", nothing, do_vm_new, end_vm_new, 0, 0, 0},
+	{"gmem_new", nothing, do_new, end_new, 0, 0, 0},
+	{"gmem_map", memories, do_map, end_map, 0, AT_OFFSET, 0},
+	{"gmem_bind", watched_unbound, do_bind, NULL, 0, AT_BOTH, 0},
+	{"gmem_bind, many", watched_unbound, do_bind_many, NULL, 0x80, AT_BOTH, 0},
+	{"gmem_unbind", watched, do_unbind, NULL, 0, AT_BOTH, 0},
+	{"gmem_lookup", bound, do_lookup, NULL, QUIET, 0, 0},
+	{"gmem_set_policy", bound, do_set_policy, NULL, POLICY, AT_OFFSET, 0},
+	{"gmem_set_policy, default", bound, do_unset_policy, NULL, POLICY, AT_OFFSET, 0},
+	{"gmem_get_policy", bound, do_get_policy, NULL, 0, AT_OFFSET, 0},
+	{"gmem_prealloc", bound, do_prealloc, NULL, MEMORY | POLICY, AT_OFFSET, 0},
+	{"gmem_placement", bound, do_placement, NULL, 0, AT_OFFSET, 6 * PAGE},
+	{"gmem_convert, to private, nobody listens", bound, do_to_private, NULL, 0, AT_BOTH, 0},
+	{"gmem_convert, to shared, nobody listens", bound, do_to_shared, NULL, MEMORY, AT_BOTH, 0},
+	{"gmem_convert, to private", watched, do_to_private, NULL, 0, AT_BOTH, 0},
+	{"gmem_convert, to shared", watched, do_to_shared, NULL, MEMORY, AT_BOTH, 0},
+	{"gmem_convert_offset", watched, do_offset, NULL, 0, AT_BOTH, 0},
+	{"gmem_convert_offset, not bound", memories, do_offset, NULL, 0, AT_OFFSET, 0},
+	{"gmem_listener_add", bound, do_listener, end_listener, 0, AT_BOTH, 0},
+	{"gmem_exit_decode", fault, do_decode, NULL, QUIET, 0, 0},
+	{"gmem_exit_handle, fault", fault, do_handle_fault, NULL, 0, AT_BOTH, 0},
+	{"gmem_exit_handle, hypercall", hypercall, do_handle_hypercall, NULL, 0, AT_BOTH, 0},
+	{"gmem_next_range", bound, do_next_range, NULL, QUIET, 0, 0},
+	{"gmem_next_offset_range", bound, do_next_offset_range, NULL, QUIET, 0, 0},
+	{"gmem_stats", bound, do_stats, NULL, 0, 0, 0},
+	{"gmem_discard", bound, do_discard, NULL, MEMORY, AT_BOTH, 0},
+	{"gmem_zero", bound, do_zero, NULL, 0, AT_BOTH, 0},
+	{"gmem_relink", bound, do_relink, end_another, 0, 0, 0},
+	{"gmem_freeze", bound, do_freeze, NULL, 0, AT_BOTH, 0},
+	{"gmem_clone", frozen, do_clone, end_another, 0, 0, 0},
 };
 
 #define NR_FUNCTIONS (int)(sizeof(functions) / sizeof(functions[0]))
@@ -426,6 +432,82 @@ static bool harmless(const char *call)
 {
 	return !strcmp(call, "close") || !strcmp(call, "munmap") ||
 	       !strcmp(call, "KVM_CHECK_EXTENSION") || !strcmp(call, "KVM_GET_API_VERSION");
+}
+
+/* The step that a call of the kernel is part of; first that of a function, then of all. */
+static const struct {
+	const char *function, *call;
+	uint32_t step;
+} steps[] = {
+	{"gmem_vm_new", NULL, GMEM_STEP_PROBE},
+	{"gmem_bind", "KVM_SET_MEMORY_ATTRIBUTES", GMEM_STEP_BIND},
+	{"gmem_bind, many", "KVM_SET_MEMORY_ATTRIBUTES", GMEM_STEP_BIND},
+	{"gmem_set_policy", "mmap", GMEM_STEP_POLICY},
+	{"gmem_set_policy, default", "mmap", GMEM_STEP_POLICY},
+	{"gmem_get_policy", "mmap", GMEM_STEP_POLICY},
+	{"gmem_prealloc", "mmap", GMEM_STEP_POLICY},
+	{"gmem_prealloc", "fallocate", GMEM_STEP_ALLOCATE},
+	{"gmem_placement", "mmap", GMEM_STEP_QUERY},
+	{"gmem_placement", "madvise", GMEM_STEP_QUERY},
+	{"gmem_discard", "fallocate", GMEM_STEP_DISCARD},
+	{"gmem_zero", "fallocate", GMEM_STEP_DISCARD},
+	{NULL, "KVM_CREATE_GUEST_MEMFD", GMEM_STEP_CREATE},
+	{NULL, "fcntl", GMEM_STEP_CREATE},
+	{NULL, "memfd_create", GMEM_STEP_CREATE},
+	{NULL, "ftruncate", GMEM_STEP_CREATE},
+	{NULL, "KVM_GMEM_LINK", GMEM_STEP_CREATE},
+	{NULL, "KVM_GMEM_CLONE", GMEM_STEP_CREATE},
+	{NULL, "mmap", GMEM_STEP_MAP},
+	{NULL, "madvise", GMEM_STEP_MAP},
+	{NULL, "KVM_SET_USER_MEMORY_REGION2", GMEM_STEP_BIND},
+	{NULL, "mbind", GMEM_STEP_POLICY},
+	{NULL, "get_mempolicy", GMEM_STEP_POLICY},
+	{NULL, "set_mempolicy", GMEM_STEP_POLICY},
+	{NULL, "KVM_GMEM_GET_RANGES", GMEM_STEP_QUERY},
+	{NULL, "cachestat", GMEM_STEP_QUERY},
+	{NULL, "move_pages", GMEM_STEP_QUERY},
+	{NULL, "KVM_GMEM_CONVERT_SHARED", GMEM_STEP_CONVERT},
+	{NULL, "KVM_GMEM_CONVERT_PRIVATE", GMEM_STEP_CONVERT},
+	{NULL, "KVM_SET_MEMORY_ATTRIBUTES", GMEM_STEP_CONVERT},
+	{NULL, "fallocate", GMEM_STEP_CONVERT}, /* what would show, in dual mode */
+	{NULL, "KVM_GMEM_FREEZE", GMEM_STEP_FREEZE},
+};
+
+static uint32_t step_of(const char *function, const char *call)
+{
+	for (unsigned int i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
+		if ((!steps[i].function || !strcmp(steps[i].function, function)) &&
+		    (!steps[i].call || !strcmp(steps[i].call, call)))
+			return steps[i].step;
+	ck_abort_msg("%s is part of no step", call);
+	return 0;
+}
+
+/* The error says where: of which memory the call was that failed, as st has them bound. */
+static void check_error(int f, const char *what)
+{
+	const char *call = fake_failed_call();
+	uint64_t gpa = GMEM_NOWHERE, offset = functions[f].offset;
+	bool second = false;
+	int fd;
+
+	ck_assert_msg(err.step == step_of(functions[f].name, call), "%s: step %u", what, err.step);
+	if (fake_failed_gpa(&gpa)) {
+		second = gpa >= SECOND;
+		/* It is the slot that cannot be had, whichever of its runs it was. */
+		offset = functions[f].run == do_bind ? 0 : gpa - (second ? SECOND : GPA);
+	} else if (fake_failed_at(&fd, &offset)) {
+		second = st.two && (fd == gmem_fd(st.two) || fd == gmem_shared_fd(st.two));
+	}
+	gpa = (second ? SECOND : GPA) + offset;
+	if (!(functions[f].at & AT_GPA))
+		gpa = GMEM_NOWHERE;
+	if (!(functions[f].at & AT_OFFSET))
+		offset = GMEM_NOWHERE;
+	ck_assert_msg(err.gpa == gpa && err.offset == offset,
+		      "%s: at %#llx, %#llx and not %#llx, %#llx", what, (unsigned long long)err.gpa,
+		      (unsigned long long)err.offset, (unsigned long long)gpa,
+		      (unsigned long long)offset);
 }
 
 /* What a kernel says that does not know what it is asked; all others are failures. */
@@ -502,6 +584,8 @@ static bool fail_nth_call(int f, unsigned int n, int error)
 		ck_assert_msg(err.error == r && err.step && err.message[0],
 			      "%s: returns %d, says %d, step %u, '%s'", what, r, err.error,
 			      err.step, err.message);
+	if (!(functions[f].may & QUIET))
+		check_error(f, what);
 	check_untouched(what);
 	ck_assert_msg(before == digest(functions[f].may), "%s: something has changed", what);
 	if (st.watched)
@@ -547,6 +631,9 @@ START_TEST(nth_allocation)
 		}
 		ck_assert_msg(r == -ENOMEM && err.step == GMEM_STEP_RESERVE,
 			      "%s, allocation %u: %d, step %u", functions[_i].name, n, r, err.step);
+		/* Only where it is about a slot. */
+		ck_assert((err.gpa == GMEM_NOWHERE) == (functions[_i].run != do_bind_many));
+		ck_assert((err.offset == GMEM_NOWHERE) == (functions[_i].run != do_bind_many));
 		check_untouched(functions[_i].name);
 		ck_assert_msg(before == digest(functions[_i].may), "%s: something has changed",
 			      functions[_i].name);

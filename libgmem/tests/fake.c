@@ -79,6 +79,8 @@ static int fail_error;
 static bool has_failed;
 static unsigned int misused; /* closed, or unmapped, what is not there */
 static const char *failed_name = "";
+static int failed_fd;
+static uint64_t failed_offset, failed_gpa;
 static const char *on_name;
 static unsigned int on_n, on_times, on_seen;
 static int on_error;
@@ -243,6 +245,23 @@ bool fake_has_failed(void)
 const char *fake_failed_call(void)
 {
 	return failed_name;
+}
+
+bool fake_failed_at(int *fd, uint64_t *offset)
+{
+	if (failed_fd < 0)
+		return false;
+	*fd = failed_fd;
+	*offset = failed_offset;
+	return true;
+}
+
+bool fake_failed_gpa(uint64_t *gpa)
+{
+	if (failed_gpa == GMEM_NOWHERE)
+		return false;
+	*gpa = failed_gpa;
+	return true;
 }
 
 void fake_fail_on(const char *name, unsigned int n, unsigned int times, int error)
@@ -454,6 +473,8 @@ static int call(const char *name)
 	if (fail_call && --fail_call == 0) {
 		has_failed = true;
 		failed_name = name;
+		failed_fd = -1;
+		failed_gpa = GMEM_NOWHERE;
 		return fail_error;
 	}
 	if (on_name && !strcmp(on_name, name) && ++on_seen >= on_n && on_seen < on_n + on_times) {
@@ -462,6 +483,34 @@ static int call(const char *name)
 		return on_error;
 	}
 	return 0;
+}
+
+/* What a call was about that fails; the lock is held. */
+static void failed_in_file(int fd, uint64_t offset)
+{
+	failed_fd = fd;
+	failed_offset = offset;
+}
+
+static void failed_ioctl(int fd, unsigned long request, const void *arg)
+{
+	const struct kvm_userspace_memory_region2 *region = arg;
+
+	switch (request) {
+	case KVM_GMEM_CONVERT_SHARED:
+	case KVM_GMEM_CONVERT_PRIVATE:
+		failed_in_file(fd, ((const struct kvm_gmem_convert *)arg)->offset);
+		break;
+	case KVM_GMEM_GET_RANGES:
+		failed_in_file(fd, ((const struct kvm_gmem_get_ranges *)arg)->offset);
+		break;
+	case KVM_SET_MEMORY_ATTRIBUTES:
+		failed_gpa = ((const struct kvm_memory_attributes *)arg)->address;
+		break;
+	case KVM_SET_USER_MEMORY_REGION2:
+		failed_gpa = region->guest_phys_addr;
+		break;
+	}
 }
 
 #define ENTER(name)                                                                                \
@@ -806,6 +855,8 @@ static int do_ioctl(int fd, unsigned long request, void *arg)
 static int fake_ioctl(int fd, unsigned long request, void *arg)
 {
 	ENTER(request_name(request));
+	if (r_)
+		failed_ioctl(fd, request, arg);
 	LEAVE(r_ ? r_ : do_ioctl(fd, request, arg));
 }
 
@@ -882,6 +933,8 @@ static int fake_fallocate(int fd, int mode, uint64_t offset, uint64_t bytes)
 	struct object *file;
 
 	ENTER("fallocate");
+	if (r_)
+		failed_in_file(fd, offset);
 	file = get(fd);
 	if (!r_ && !file)
 		r_ = -EBADF;

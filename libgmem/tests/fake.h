@@ -48,6 +48,9 @@ void fake_fail_alloc(unsigned int n);
 /* Did that come to pass? Which call was it? */
 bool fake_has_failed(void);
 const char *fake_failed_call(void);
+/* And which memory it was about: false where it was about none. */
+bool fake_failed_at(int *fd, uint64_t *offset);
+bool fake_failed_gpa(uint64_t *gpa);
 /*
  * Calls of this name fail with error from the n-th on, so many times. For ioctls the
  * name is the request's: "KVM_GMEM_CONVERT_SHARED".

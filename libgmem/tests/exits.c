@@ -178,6 +178,124 @@ START_TEST(ends)
 }
 END_TEST
 
+/* Whole pages around what was touched, be it a byte or over the end of a page or slot. */
+START_TEST(edges)
+{
+	const bool dual = world->mode == GMEM_MODE_DUAL;
+	static const struct {
+		uint64_t at, size, gpa, bytes;
+	} touched[] = {
+		{GPA, 1, GPA, PAGE},
+		{GPA + PAGE - 1, 1, GPA, PAGE},
+		{GPA + PAGE - 1, 2, GPA, 2 * PAGE},
+		{GPA + 1, PAGE, GPA, 2 * PAGE},
+		{GPA + 1, PAGE - 1, GPA, PAGE},
+		{GPA + SIZE - 1, 1, GPA + SIZE - PAGE, PAGE},
+		{GPA + SIZE - 1, 2, GPA + SIZE - PAGE, 2 * PAGE},
+	};
+
+	for (unsigned int i = 0; i < sizeof(touched) / sizeof(touched[0]); i++) {
+		fault(touched[i].at, touched[i].size, 0);
+		ck_assert_uint_eq(decode(-EFAULT), GMEM_EXIT_AGAIN);
+		ck_assert_uint_eq(ex.gpa, touched[i].gpa);
+		ck_assert_uint_eq(ex.bytes, touched[i].bytes);
+		ck_assert_uint_eq(ex.state, GMEM_STATE_SHARED);
+		fault(touched[i].at, touched[i].size, KVM_MEMORY_EXIT_FLAG_PRIVATE);
+		ck_assert_uint_eq(decode(-EFAULT), dual ? GMEM_EXIT_CONVERT : GMEM_EXIT_AGAIN);
+		ck_assert_uint_eq(ex.state, GMEM_STATE_PRIVATE);
+	}
+	/* The last of the pages is the one that differs. */
+	if (dual) {
+		ok(gmem_convert(vm, GPA + PAGE, PAGE, GMEM_STATE_PRIVATE, NULL, NULL, &err));
+		fault(GPA + PAGE - 1, 2, 0);
+		ck_assert_uint_eq(decode(-EFAULT), GMEM_EXIT_CONVERT);
+		fault(GPA + PAGE - 1, 1, 0);
+		ck_assert_uint_eq(decode(-EFAULT), GMEM_EXIT_AGAIN);
+		fault(GPA + PAGE, 1, KVM_MEMORY_EXIT_FLAG_PRIVATE);
+		ck_assert_uint_eq(decode(-EFAULT), GMEM_EXIT_AGAIN);
+	}
+	fault(GPA - 1, 1, 0);
+	ck_assert_uint_eq(decode(-EFAULT), GMEM_EXIT_UNBACKED);
+	fault(GPA + SIZE, 1, 0);
+	ck_assert_uint_eq(decode(-EFAULT), GMEM_EXIT_UNBACKED);
+}
+END_TEST
+
+/* A fault may come again because of a conversion; a hypercall in between is progress. */
+START_TEST(progress)
+{
+	fault(GPA, PAGE, 0);
+	for (int i = 0; i < GMEM_EXIT_REPEATS; i++)
+		ck_assert_int_eq(gmem_exit_handle(vm, &run, -EFAULT, &ex, NULL, &err), 0);
+	hypercall(GPA, 1, 0);
+	ck_assert_int_eq(gmem_exit_handle(vm, &run, 0, &ex, NULL, &err), 0);
+	ck_assert_uint_eq(ex.repeats, 0);
+	fault(GPA, PAGE, 0);
+	for (int i = 0; i < GMEM_EXIT_REPEATS; i++)
+		ck_assert_int_eq(gmem_exit_handle(vm, &run, -EFAULT, &ex, NULL, &err), 0);
+	fails(ELOOP, gmem_exit_handle(vm, &run, -EFAULT, &ex, NULL, &err));
+	says(GMEM_STEP_EXIT, GPA, GMEM_NOWHERE);
+	/* Other bytes, or another state, are another fault. */
+	fault(GPA, 2 * PAGE, 0);
+	ck_assert_uint_eq(decode(-EFAULT), GMEM_EXIT_AGAIN);
+	ck_assert_uint_eq(ex.repeats, 0);
+}
+END_TEST
+
+/* The options are those of the conversion: as often, and with ZERO. */
+START_TEST(options)
+{
+	struct gmem_convert_options options = GMEM_CONVERT_OPTIONS_INIT;
+
+	if (world->real || world->mode != GMEM_MODE_INPLACE)
+		return;
+	fake_pin(gmem_fd(memory), 0, true);
+	fake_pin_for(3);
+	options.attempts = 2;
+	hypercall(GPA, 1, 16);
+	ck_assert_int_eq(gmem_exit_handle(vm, &run, 0, &ex, &options, &err), 0);
+	ck_assert_int_eq(ex.result, -EAGAIN);
+	ck_assert_int_eq((int64_t)run.hypercall.ret, -EAGAIN);
+	err = (struct gmem_error)GMEM_ERROR_INIT;
+	ck_assert_int_eq(gmem_exit_handle(vm, &run, 0, &ex, &options, &err), 0);
+	ck_assert_int_eq(ex.result, 0);
+	ck_assert_int_eq(err.error, 0);
+	ck_assert_uint_eq(state_at(GPA), GMEM_STATE_PRIVATE);
+	fake_write(gmem_fd(memory), 0, 7);
+	options.flags = GMEM_CONVERT_ZERO;
+	hypercall(GPA, 1, 0);
+	ck_assert_int_eq(gmem_exit_handle(vm, &run, 0, &ex, &options, &err), 0);
+	ck_assert_int_eq(fake_read(gmem_fd(memory), 0), 0);
+}
+END_TEST
+
+/* What is not the library's is not touched. */
+START_TEST(untouched)
+{
+	struct kvm_run before;
+
+	for (int i = 0; i < 4; i++) {
+		memset(&run, 0x5a, sizeof(run));
+		hypercall(GPA, 1, 0);
+		if (i == 0)
+			run.hypercall.nr = 11;
+		else if (i == 1)
+			run.exit_reason = KVM_EXIT_IO;
+		else if (i == 2)
+			fault(GPA, PAGE, 0);
+		before = run;
+		ck_assert_int_eq(gmem_exit_handle(vm, &run, i == 2 ? -EFAULT : 0, &ex, NULL, &err),
+				 i < 2);
+		if (i == 3)
+			before.hypercall.ret = 0;
+		ck_assert(!memcmp(&before, &run, sizeof(run)));
+		if (i == 2)
+			ok(gmem_exit_complete(&run, &ex, -EPERM));
+		ck_assert(!memcmp(&before, &run, sizeof(run)));
+	}
+}
+END_TEST
+
 START_TEST(hypercalls)
 {
 	/* Bits 0 to 3 are a size of page, and nothing else. */
@@ -270,6 +388,10 @@ Suite *suite_exits(void)
 	tcase_add_test(tcase, fault_opens_nothing);
 	tcase_add_test(tcase, stuck);
 	tcase_add_test(tcase, ends);
+	tcase_add_test(tcase, edges);
+	tcase_add_test(tcase, progress);
+	tcase_add_test(tcase, options);
+	tcase_add_test(tcase, untouched);
 	tcase_add_test(tcase, hypercalls);
 	tcase_add_test(tcase, bad_hypercalls);
 	tcase_add_test(tcase, completion);

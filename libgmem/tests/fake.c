@@ -27,7 +27,7 @@ enum kind { FREE, VM, GUEST_MEMFD, MEMFD };
 
 struct page {
 	bool private, populated, pinned, poisoned;
-	int node;
+	int node, value;
 	int policy;
 	unsigned long nodes;
 };
@@ -55,6 +55,7 @@ struct object {
 	bool cloexec;
 	struct inode *inode; /* but for VMs */
 	int type;	     /* of a VM */
+	bool hypercalls;
 	struct slot slots[MAX_SLOTS];
 	bool *attributes;
 };
@@ -65,7 +66,7 @@ struct map {
 	int fd;
 	uint64_t offset;
 	bool policy_set;
-	int policy;
+	int policy, prot;
 	unsigned advice;
 };
 
@@ -90,6 +91,8 @@ static struct {
 	bool used;
 } names[NAMES];
 static unsigned int pin_tries;
+static int said_mode = -1;
+static unsigned int said_node;
 static _Thread_local int task_policy;
 static _Thread_local unsigned long task_nodes;
 static uint64_t slept, clock_ns;
@@ -122,6 +125,7 @@ void fake_begin(const struct fake_can *what)
 	failed_name = "";
 	on_name = NULL;
 	pin_tries = 0;
+	said_mode = -1;
 	task_policy = 0;
 	task_nodes = 0;
 	slept = 0;
@@ -403,6 +407,35 @@ void fake_touch(int fd, uint64_t offset, int node)
 		page->populated = true;
 		page->node = node;
 	}
+}
+
+void fake_write(int fd, uint64_t offset, int value)
+{
+	fake_touch(fd, offset, 0);
+	page_at(fd, offset)->value = value;
+}
+
+int fake_read(int fd, uint64_t offset)
+{
+	return page_at(fd, offset)->value;
+}
+
+void fake_policy_says(int mode, unsigned int node)
+{
+	said_mode = mode;
+	said_node = node;
+}
+
+bool fake_hands_out_hypercalls(int vm)
+{
+	return get(vm)->hypercalls;
+}
+
+int fake_protection(const void *address)
+{
+	struct map *map = map_of(address, 1);
+
+	return map ? map->prot : -1;
 }
 
 int fake_task_policy(unsigned long *nodes)
@@ -728,8 +761,13 @@ static int convert(struct object *file, struct kvm_gmem_convert *args, bool priv
 			return -EAGAIN;
 		}
 	}
-	for (uint64_t p = first; p < end; p++)
-		file->inode->pages[p].private = private;
+	for (uint64_t p = first; p < end; p++) {
+		struct page *page = &file->inode->pages[p];
+
+		if (page->private != private && args->flags)
+			page->value = 0;
+		page->private = private;
+	}
 	return 0;
 }
 
@@ -819,10 +857,11 @@ static int do_ioctl(int fd, unsigned long request, void *arg)
 		case KVM_ENABLE_CAP: {
 			const struct kvm_enable_cap *cap = arg;
 
-			return cap->cap == KVM_CAP_EXIT_HYPERCALL && can.map_gpa_range &&
-					       cap->args[0] == 1 << 12
-				       ? 0
-				       : -EINVAL;
+			if (cap->cap != KVM_CAP_EXIT_HYPERCALL || !can.map_gpa_range ||
+			    cap->args[0] != 1 << 12 || cap->flags)
+				return -EINVAL;
+			object->hypercalls = true;
+			return 0;
 		}
 		case KVM_CREATE_GUEST_MEMFD:
 			return create(fd, arg);
@@ -952,6 +991,8 @@ static int fake_fallocate(int fd, int mode, uint64_t offset, uint64_t bytes)
 	for (uint64_t p = offset / PAGE; p < (offset + bytes) / PAGE; p++) {
 		struct page *page = &file->inode->pages[p];
 
+		if (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
+			page->value = 0;
 		if (mode & FALLOC_FL_PUNCH_HOLE)
 			page->populated = page->poisoned = false;
 		else if (!(mode & FALLOC_FL_ZERO_RANGE))
@@ -981,8 +1022,11 @@ static int fake_mmap(int fd, uint64_t offset, size_t bytes, int prot, void **add
 		LEAVE(-errno);
 	for (int i = 0; i < MAX_MAPS; i++) {
 		if (!maps[i].address) {
-			maps[i] = (struct map){
-				.address = at, .bytes = bytes, .fd = fd, .offset = offset};
+			maps[i] = (struct map){.address = at,
+					       .bytes = bytes,
+					       .fd = fd,
+					       .offset = offset,
+					       .prot = prot};
 			*address = at;
 			LEAVE(0);
 		}
@@ -1082,12 +1126,16 @@ static int fake_get_mempolicy(int *mode, unsigned long *nodes, unsigned long max
 			       map->offset + (uint64_t)((char *)address - (char *)map->address));
 		policy = can.policy ? page->policy : map->policy;
 		mask = can.policy ? page->nodes : 0;
+		if (said_mode >= 0)
+			policy = said_mode;
 	}
 	if (mode)
 		*mode = policy;
 	if (nodes) {
 		memset(nodes, 0, (max + 7) / 8);
 		nodes[0] = mask;
+		if (said_mode >= 0 && flags & MPOL_F_ADDR)
+			nodes[said_node / 64] |= 1ul << said_node % 64;
 	}
 	LEAVE(0);
 }

@@ -81,6 +81,15 @@ bool fake_cloexec(int fd);
 int fake_advice(const void *address, int advice);
 /* Somebody touches a page, on a node if there are some. */
 void fake_touch(int fd, uint64_t offset, int node);
+/* What is in a page: what was written, until it is zeroed or freed. */
+void fake_write(int fd, uint64_t offset, int value);
+int fake_read(int fd, uint64_t offset);
+/* What the page's policy is said to be: a mode of the kernel's, and a node that it has too. */
+void fake_policy_says(int mode, unsigned int node);
+/* KVM_CAP_EXIT_HYPERCALL was enabled for this VM. */
+bool fake_hands_out_hypercalls(int vm);
+/* The protection of a mapping. */
+int fake_protection(const void *address);
 /* The policy of the calling thread. */
 int fake_task_policy(unsigned long *nodes);
 uint64_t fake_slept(void);

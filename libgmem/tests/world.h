@@ -69,6 +69,13 @@ extern struct gmem_error err;
 			      "%s: succeeds, and says %d, step %u, '%s'", #call, err.error,        \
 			      err.step, err.message);                                              \
 	} while (0)
+/* Of what fails() has just seen. */
+#define says(where, at, in)                                                                        \
+	do {                                                                                       \
+		ck_assert_uint_eq(err.step, (where));                                              \
+		ck_assert_uint_eq(err.gpa, (at));                                                  \
+		ck_assert_uint_eq(err.offset, (in));                                               \
+	} while (0)
 #define fails(number, call)                                                                        \
 	do {                                                                                       \
 		int fails_;                                                                        \
@@ -122,5 +129,6 @@ Suite *suite_threads(void);
 Suite *suite_guest(void);
 Suite *suite_seccomp(void);
 Suite *suite_reasons(void);
+Suite *suite_details(void);
 
 #endif

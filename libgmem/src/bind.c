@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Which memory the VM sees where. */
+/* Binding memory to the slots of a VM. */
 #include <string.h>
 
 #include "internal.h"
@@ -84,7 +84,7 @@ static int check_free(const struct gmem_vm *vm, const struct binding *b, struct 
 		if (overlap(other->gpa, b->gpa, other->bytes, b->bytes))
 			return gmem_fail(error, GMEM_STEP_BIND, -EEXIST,
 					 other->gpa > b->gpa ? other->gpa : b->gpa, GMEM_NOWHERE,
-					 "The addresses overlap slot %u, at %#llx.", other->slot,
+					 "The range overlaps slot %u, at %#llx.", other->slot,
 					 (unsigned long long)other->gpa);
 		if (other->memory == b->memory &&
 		    overlap(other->offset, b->offset, other->bytes, b->bytes))
@@ -140,7 +140,7 @@ static int bind_locked(struct gmem_vm *vm, const struct binding *b, struct gmem_
 		return r;
 	if (reserve(vm))
 		return gmem_fail(error, GMEM_STEP_RESERVE, -ENOMEM, b->gpa, b->offset,
-				 "No memory to keep track of slot %u.", b->slot);
+				 "Not enough memory to record slot %u.", b->slot);
 	r = gmem_tell_binding(vm, b, true, NULL, error);
 	if (r)
 		return r;
@@ -148,16 +148,15 @@ static int bind_locked(struct gmem_vm *vm, const struct binding *b, struct gmem_
 	r = set_binding_attributes(vm, b, false);
 	if (r < 0) {
 		gmem_fail(error, GMEM_STEP_BIND, r, b->gpa, b->offset,
-			  "KVM does not make the memory of slot %u private (errno %d).", b->slot,
-			  -r);
+			  "KVM cannot make the memory of slot %u private (errno %d).", b->slot, -r);
 		gmem_rollback_binding(vm, b, true, NULL);
 		return r;
 	}
 	r = set_slot(vm, b, b->bytes);
 	if (r < 0) {
 		gmem_fail(error, GMEM_STEP_BIND, r, b->gpa, b->offset,
-			  r == -EEXIST ? "KVM has another slot there already (slot %u, errno %d)."
-				       : "KVM does not take slot %u (errno %d).",
+			  r == -EEXIST ? "Slot %u overlaps a slot that KVM has already (errno %d)."
+				       : "KVM cannot create slot %u (errno %d).",
 			  b->slot, -r);
 		set_binding_attributes(vm, b, true);
 		gmem_rollback_binding(vm, b, true, NULL);
@@ -185,7 +184,7 @@ PUBLIC int gmem_bind(struct gmem *memory, uint32_t slot, uint64_t gpa, uint64_t 
 	if (slot >= MAX_SLOT)
 		return gmem_bad(error, "Slot %u is not below %u.", slot, MAX_SLOT);
 	if (gpa % vm->page || gpa + bytes < gpa)
-		return gmem_bad(error, "%#llx is not the address of a page, or the range wraps.",
+		return gmem_bad(error, "Address %#llx is not page aligned, or the range wraps.",
 				(unsigned long long)gpa);
 	r = gmem_begin_change(vm, error);
 	if (r)
@@ -206,13 +205,13 @@ static int unbind_locked(struct gmem_vm *vm, size_t i, struct gmem_error *error)
 	r = set_slot(vm, &b, 0);
 	if (r < 0) {
 		gmem_fail(error, GMEM_STEP_BIND, r, b.gpa, b.offset,
-			  "KVM does not give up slot %u (errno %d).", b.slot, -r);
+			  "KVM cannot delete slot %u (errno %d).", b.slot, -r);
 		gmem_rollback_binding(vm, &b, false, NULL);
 		return r;
 	}
 	/* Nobody runs there now; what cannot be cleared the next bind sets anew. */
 	if (set_binding_attributes(vm, &b, true) < 0)
-		gmem_log(vm, "the addresses of slot %u stay private without it", b.slot);
+		gmem_log(vm, "the addresses of slot %u stay private after it was unbound", b.slot);
 	pthread_rwlock_wrlock(&vm->lock);
 	vm->nr_bindings--;
 	memmove(&vm->bindings[i], &vm->bindings[i + 1],
@@ -231,7 +230,7 @@ PUBLIC int gmem_unbind(struct gmem_vm *vm, uint32_t slot, struct gmem_error *err
 	int r;
 
 	if (!vm || !gmem_error_ok(error))
-		return gmem_bad(error, "There is no VM.");
+		return gmem_bad(error, "The VM is NULL.");
 	r = gmem_begin_change(vm, error);
 	if (r)
 		return r;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the memory holds: freeing and zeroing it. */
+/* Freeing and zeroing the contents of memory. */
 #include <fcntl.h>
 #include <linux/falloc.h>
 
@@ -58,7 +58,7 @@ PUBLIC int gmem_zero(struct gmem *memory, uint64_t offset, uint64_t bytes, struc
 	vm = memory->vm;
 	if (memory->mode == GMEM_MODE_DUAL)
 		return gmem_fail(error, GMEM_STEP_DISCARD, -EOPNOTSUPP, GMEM_NOWHERE, offset,
-				 "Memory of two sides cannot be zeroed in place: discard it.");
+				 "Memory in dual mode cannot be zeroed in place: discard it.");
 	if (!(vm->caps & GMEM_CAP_ZERO))
 		return gmem_fail(error, GMEM_STEP_DISCARD, -EOPNOTSUPP, GMEM_NOWHERE, offset, "%s",
 				 gmem_vm_why_not(vm, GMEM_CAP_ZERO));

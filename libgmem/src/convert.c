@@ -324,7 +324,7 @@ static void refused(const struct piece *p, int r, uint64_t bad, struct outcome *
 		  r == -EAGAIN	    ? "The page at %#llx is in use, pinned or mapped for a "
 				      "device (errno %d)."
 		  : r == -EHWPOISON ? "The page at %#llx is poisoned (errno %d)."
-				    : "The kernel does not convert at %#llx (errno %d).",
+				    : "The kernel cannot convert at %#llx (errno %d).",
 		  (unsigned long long)(out->gpa == GMEM_NOWHERE ? bad : out->gpa), -r);
 }
 
@@ -349,8 +349,8 @@ static int convert_pieces(const struct target *t, uint64_t flags, struct outcome
 				undo_piece(t, &p, p.offset + p.bytes, out);
 		if (out->undone)
 			gmem_fail(error, GMEM_STEP_ROLLBACK, r, out->gpa, bad,
-				  "Not converted (errno %d), and a part of the memory before it "
-				  "did not go back (errno %d).",
+				  "Not converted (errno %d), and a part that was converted could "
+				  "not be converted back (errno %d).",
 				  -r, -out->undone);
 		return r;
 	}
@@ -466,16 +466,17 @@ static int plan(const struct target *t, struct outcome *out, bool *any, struct g
 				return gmem_fail(
 					error, GMEM_STEP_QUERY, r, piece_gpa(&p, p.offset),
 					p.offset,
-					"The kernel does not say what is private (errno %d).", -r);
+					"The kernel does not report what is private (errno %d).",
+					-r);
 		} else {
 			plan_dual(&p, t->to);
 			r = retry_residue(&p, out);
 			if (r < 0)
-				return gmem_fail(
-					error, GMEM_STEP_DISCARD, r, piece_gpa(&p, p.offset),
-					p.offset,
-					"Old contents cannot be freed, and would show (errno %d).",
-					-r);
+				return gmem_fail(error, GMEM_STEP_DISCARD, r,
+						 piece_gpa(&p, p.offset), p.offset,
+						 "Cannot free old contents, which the guest would "
+						 "see (errno %d).",
+						 -r);
 		}
 		at = p.offset;
 		*any |= next_run(&p, &at, &start, &stop);
@@ -630,7 +631,7 @@ static int check_modes(const struct target *t, struct gmem_error *error)
 			return gmem_fail(
 				error, GMEM_STEP_CONVERT, -EOPNOTSUPP, piece_gpa(&p, p.offset),
 				p.offset,
-				"The memory is in shared mode: nothing of it can be private.");
+				"The memory is in shared mode, in which it cannot be private.");
 	return 0;
 }
 
@@ -755,7 +756,7 @@ static int check_options(const struct gmem_convert_options *options,
 	int r;
 
 	if (result && gmem_check_out(result, sizeof(*result)))
-		return gmem_bad(error, "The result has a size of no known version.");
+		return gmem_bad(error, "The size of the result is invalid.");
 	if (state != GMEM_STATE_SHARED && state != GMEM_STATE_PRIVATE)
 		return gmem_bad(error, "Memory cannot be converted to state %u.", state);
 	if (options) {
@@ -763,12 +764,12 @@ static int check_options(const struct gmem_convert_options *options,
 		if (r)
 			return gmem_fail(
 				error, GMEM_STEP_ARGUMENTS, r, GMEM_NOWHERE, GMEM_NOWHERE,
-				"The options have a size or contents of no known version.");
+				"The size of the options, or what follows them, is invalid.");
 	}
 	if (opt->flags & ~GMEM_CONVERT_ZERO)
 		return gmem_bad(error, "Unknown flags %#llx.", (unsigned long long)opt->flags);
 	if (opt->flags & GMEM_CONVERT_ZERO && state == GMEM_STATE_PRIVATE)
-		return gmem_bad(error, "Only what becomes shared can be zeroed.");
+		return gmem_bad(error, "Memory that becomes private cannot be zeroed.");
 	return 0;
 }
 
@@ -825,9 +826,9 @@ PUBLIC int gmem_convert(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uint32
 			struct gmem_convert_result *result, struct gmem_error *error)
 {
 	if (!vm || !gmem_error_ok(error))
-		return gmem_bad(error, "There is no VM.");
+		return gmem_bad(error, "The VM is NULL.");
 	if (!bytes || (gpa | bytes) & (vm->page - 1) || gpa + bytes < gpa)
-		return gmem_bad(error, "%#llx bytes at %#llx are no range of pages.",
+		return gmem_bad(error, "%#llx bytes at %#llx are not a range of whole pages.",
 				(unsigned long long)bytes, (unsigned long long)gpa);
 	if (!options && !result && state - GMEM_STATE_SHARED <= 1)
 		return gmem_convert_plainly(vm, gpa, bytes, state, error);

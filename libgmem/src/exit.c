@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Exits of vCPUs that are about memory. */
+/* vCPU exits for conversions and memory faults. */
 #include "internal.h"
 
 /* From linux/kvm_para.h, of which only x86 has all. */
@@ -160,10 +160,13 @@ PUBLIC int gmem_exit_handle(struct gmem_vm *vm, struct kvm_run *run, int run_res
 		r = gmem_exit_decode(vm, run, run_result, exit);
 	}
 	if (r == -EINVAL)
-		return gmem_bad(error, "There is no VM, no run, or no exit of a known version.");
+		return gmem_bad(
+			error,
+			"The VM, the run or the exit is NULL, the exit has an invalid size, or the "
+			"result of KVM_RUN is positive.");
 	if (r < 0)
 		return gmem_fail(error, GMEM_STEP_QUERY, r, GMEM_NOWHERE, GMEM_NOWHERE,
-				 "The kernel does not say what is private (errno %d).", -r);
+				 "The kernel does not report what is private (errno %d).", -r);
 	switch (exit->kind) {
 	case GMEM_EXIT_OTHER:
 		return 1;
@@ -174,13 +177,13 @@ PUBLIC int gmem_exit_handle(struct gmem_vm *vm, struct kvm_run *run, int run_res
 		return 0;
 	case GMEM_EXIT_UNBACKED:
 		return refuse(error, -EFAULT, exit,
-			      "The guest reached for memory that is not there,");
+			      "The guest accessed an address without memory,");
 	case GMEM_EXIT_POISON:
-		return refuse(error, -EHWPOISON, exit, "The guest reached for a poisoned page,");
+		return refuse(error, -EHWPOISON, exit, "The guest accessed a poisoned page,");
 	case GMEM_EXIT_STUCK:
-		return refuse(error, -ELOOP, exit, "The guest faults over and over");
+		return refuse(error, -ELOOP, exit, "The guest faults repeatedly without progress");
 	case GMEM_EXIT_INVALID:
-		r = refuse(error, -EINVAL, exit, "The guest asks for a range that makes no sense,");
+		r = refuse(error, -EINVAL, exit, "The guest requests an invalid range,");
 		break;
 	default:
 		/* What classify_hypercall() lets pass is a range of pages. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Memory that outlives its VM, and memory that others begin as. */
+/* Linking memory to another VM, freezing it, cloning it. */
 #include "internal.h"
 
 /* Can that be done with this memory at all? */
@@ -9,7 +9,8 @@ static int check_life(const struct gmem *memory, const struct gmem_vm *vm, uint6
 	const char *why = NULL;
 
 	if (memory->mode == GMEM_MODE_DUAL)
-		why = "In dual mode memory cannot leave its VM: half of it is state of that VM.";
+		why = "In dual mode memory cannot be linked, frozen or cloned: states belong to "
+		      "the VM.";
 	else if (!(vm->caps & cap))
 		why = gmem_vm_why_not(vm, cap);
 	if (!why)
@@ -27,7 +28,7 @@ static const char *reason(int r, unsigned long request)
 	case -EPERM:
 		return "its VM belongs to another process";
 	default:
-		return "the kernel refuses";
+		return "the kernel failed";
 	}
 }
 
@@ -81,7 +82,7 @@ PUBLIC int gmem_freeze(struct gmem *memory, struct gmem_error *error)
 	int r;
 
 	if (!memory || !gmem_error_ok(error))
-		return gmem_bad(error, "There is no memory.");
+		return gmem_bad(error, "The memory is NULL.");
 	vm = memory->vm;
 	r = check_life(memory, vm, GMEM_CAP_CLONE, GMEM_STEP_FREEZE, error);
 	if (r)
@@ -95,7 +96,7 @@ PUBLIC int gmem_freeze(struct gmem *memory, struct gmem_error *error)
 		gmem_fail(error, GMEM_STEP_FREEZE, r, gpa, args.error_offset,
 			  r == -EOPNOTSUPP  ? "A clone cannot be frozen (errno %d)."
 			  : r == -EAGAIN    ? "Cannot freeze memory that is in use (errno %d)."
-			  : r == -EHWPOISON ? "Cannot freeze memory that is broken (errno %d)."
+			  : r == -EHWPOISON ? "Cannot freeze memory that is poisoned (errno %d)."
 					    : "Cannot freeze the memory (errno %d).",
 			  -r);
 	}

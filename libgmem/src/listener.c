@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Those who have to know: who maps shared memory for devices. */
+/* Listeners, which map shared memory for devices. */
 #include "internal.h"
 
 static void roll_back(struct gmem_listener *from, const struct gmem_event *event)
@@ -73,7 +73,8 @@ static int plan_shared(const struct binding *b, struct gmem_error *error)
 		r = gmem_run_at(b->memory, at, end, &state, &run_end);
 		if (r < 0)
 			return gmem_fail(error, GMEM_STEP_QUERY, r, b->gpa + (at - b->offset), at,
-					 "The kernel does not say what is private (errno %d).", -r);
+					 "The kernel does not report what is private (errno %d).",
+					 -r);
 		gmem_bitmap_fill(b->memory->plan, at / page, run_end / page,
 				 state == GMEM_STATE_SHARED);
 	}
@@ -222,15 +223,16 @@ PUBLIC int gmem_listener_add(struct gmem_vm *vm, const struct gmem_listener_ops 
 	int r;
 
 	if (!vm || !ops || !ret_listener || !gmem_error_ok(error))
-		return gmem_bad(error, "There is no VM, no operation, or no place for the result.");
+		return gmem_bad(error,
+				"The VM, the operations or the pointer to the result is NULL.");
 	r = gmem_copy_in(&copy, sizeof(copy), sizeof(copy), ops);
 	if (r)
 		return gmem_fail(error, GMEM_STEP_ARGUMENTS, r, GMEM_NOWHERE, GMEM_NOWHERE,
-				 "The operations have a size or contents of no known version.");
+				 "The size of the operations, or what follows them, is invalid.");
 	listener = vm->sys->alloc(1, sizeof(*listener));
 	if (!listener)
 		return gmem_fail(error, GMEM_STEP_RESERVE, -ENOMEM, GMEM_NOWHERE, GMEM_NOWHERE,
-				 "No memory for a listener.");
+				 "Not enough memory for a listener.");
 	listener->ops = copy;
 	listener->data = data;
 	r = gmem_begin_change(vm, error);

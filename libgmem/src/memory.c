@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Memories: making them, counting references, mapping them. */
+/* Memory objects: creation, reference counts, mappings. */
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -51,7 +51,7 @@ static int choose_mode(const struct gmem_vm *vm, struct gmem_options *opt, struc
 		return gmem_fail(error, GMEM_STEP_CREATE, -EOPNOTSUPP, GMEM_NOWHERE, GMEM_NOWHERE,
 				 "%s", gmem_vm_why_not(vm, modes[opt->mode].cap));
 	} else if (opt->mode == GMEM_MODE_SHARED && opt->initial == GMEM_STATE_PRIVATE) {
-		return gmem_bad(error, "Nothing can be private in shared mode.");
+		return gmem_bad(error, "Memory cannot be private in shared mode.");
 	}
 	if (!opt->initial)
 		opt->initial =
@@ -123,7 +123,7 @@ int gmem_map_for_slots(struct gmem *memory, struct gmem_error *error)
 	r = advise(sys, memory->map, memory->bytes, GMEM_MAP_DONTDUMP | GMEM_MAP_DONTFORK);
 	if (r < 0)
 		return gmem_fail(error, GMEM_STEP_MAP, r, GMEM_NOWHERE, GMEM_NOWHERE,
-				 "Cannot keep a mapping out of dumps and children (errno %d).", -r);
+				 "Cannot set MADV_DONTDUMP and MADV_DONTFORK (errno %d).", -r);
 	return 0;
 }
 
@@ -141,7 +141,7 @@ static int create(struct gmem *memory, uint32_t initial, struct gmem_error *erro
 	r = gmem_create_fd(memory->vm, memory->bytes, flags);
 	if (r < 0)
 		return gmem_fail(error, GMEM_STEP_CREATE, r, GMEM_NOWHERE, GMEM_NOWHERE,
-				 "Cannot make a guest_memfd of %llu bytes (errno %d).",
+				 "Cannot create a guest_memfd of %llu bytes (errno %d).",
 				 (unsigned long long)memory->bytes, -r);
 	memory->fd = memory->shared_fd = r;
 	if (memory->mode == GMEM_MODE_DUAL) {
@@ -150,7 +150,7 @@ static int create(struct gmem *memory, uint32_t initial, struct gmem_error *erro
 			r = sys->ftruncate(memory->shared_fd, memory->bytes);
 		if (r < 0)
 			return gmem_fail(error, GMEM_STEP_CREATE, r, GMEM_NOWHERE, GMEM_NOWHERE,
-					 "Cannot make a memfd of %llu bytes (errno %d).",
+					 "Cannot create a memfd of %llu bytes (errno %d).",
 					 (unsigned long long)memory->bytes, -r);
 		if (initial == GMEM_STATE_PRIVATE)
 			gmem_bitmap_fill(memory->private, 0, gmem_pages(memory), true);
@@ -165,7 +165,7 @@ int gmem_reserve(struct gmem_vm *vm, uint64_t bytes, uint32_t mode, struct gmem 
 
 	if (!memory)
 		return gmem_fail(error, GMEM_STEP_RESERVE, -ENOMEM, GMEM_NOWHERE, GMEM_NOWHERE,
-				 "No memory to keep track of memory.");
+				 "Not enough memory for a memory object.");
 	memory->vm = vm;
 	memory->bytes = bytes;
 	memory->mode = mode;
@@ -175,7 +175,7 @@ int gmem_reserve(struct gmem_vm *vm, uint64_t bytes, uint32_t mode, struct gmem 
 	if (reserve_maps(memory)) {
 		gmem_release(memory);
 		return gmem_fail(error, GMEM_STEP_RESERVE, -ENOMEM, GMEM_NOWHERE, GMEM_NOWHERE,
-				 "No memory to keep track of %llu bytes.",
+				 "Not enough memory for the maps of %llu bytes.",
 				 (unsigned long long)bytes);
 	}
 	*ret_memory = memory;
@@ -190,22 +190,22 @@ PUBLIC int gmem_new(struct gmem_vm *vm, uint64_t bytes, const struct gmem_option
 	int r;
 
 	if (!vm || !ret_memory || !gmem_error_ok(error))
-		return gmem_bad(error, "There is no VM, or no place for the result.");
+		return gmem_bad(error, "The VM or the pointer to the result is NULL.");
 	if (options) {
 		r = gmem_copy_in(&opt, sizeof(opt), sizeof(opt), options);
 		if (r)
 			return gmem_fail(
 				error, GMEM_STEP_ARGUMENTS, r, GMEM_NOWHERE, GMEM_NOWHERE,
-				"The options have a size or contents of no known version.");
+				"The size of the options, or what follows them, is invalid.");
 	}
 	if (opt.flags)
 		return gmem_bad(error, "Unknown flags %#llx.", (unsigned long long)opt.flags);
 	if (opt.mode > GMEM_MODE_SHARED)
-		return gmem_bad(error, "There is no mode %u.", opt.mode);
+		return gmem_bad(error, "Mode %u does not exist.", opt.mode);
 	if (opt.initial > GMEM_STATE_PRIVATE)
-		return gmem_bad(error, "Memory cannot begin in state %u.", opt.initial);
+		return gmem_bad(error, "%u is not a valid initial state.", opt.initial);
 	if (!bytes || bytes % vm->page || bytes > INT64_MAX || (size_t)bytes != bytes)
-		return gmem_bad(error, "%llu bytes are no whole number of pages.",
+		return gmem_bad(error, "%llu bytes are not a multiple of the page size.",
 				(unsigned long long)bytes);
 	r = choose_mode(vm, &opt, error);
 	if (r)
@@ -219,7 +219,7 @@ PUBLIC int gmem_new(struct gmem_vm *vm, uint64_t bytes, const struct gmem_option
 		gmem_release(memory);
 		return r;
 	}
-	gmem_log(vm, "made %llu bytes, %s mode, initially %s", (unsigned long long)bytes,
+	gmem_log(vm, "created %llu bytes, %s mode, initially %s", (unsigned long long)bytes,
 		 modes[memory->mode].name,
 		 opt.initial == GMEM_STATE_PRIVATE ? "private" : "shared");
 	*ret_memory = memory;
@@ -269,12 +269,13 @@ int gmem_check_range(const struct gmem *memory, uint64_t offset, uint64_t bytes,
 		     struct gmem_error *error)
 {
 	if (!memory || !gmem_error_ok(error))
-		return gmem_bad(error, "There is no memory.");
+		return gmem_bad(error, "The memory is NULL.");
 	if (!bytes || offset % memory->vm->page || bytes % memory->vm->page)
-		return gmem_bad(error, "%llu bytes at %#llx are no whole number of pages.",
+		return gmem_bad(error, "%llu bytes at %#llx are not a range of whole pages.",
 				(unsigned long long)bytes, (unsigned long long)offset);
 	if (offset > memory->bytes || bytes > memory->bytes - offset)
-		return gmem_bad(error, "%#llx bytes at %#llx end behind the memory's %#llx.",
+		return gmem_bad(error,
+				"%#llx bytes at %#llx end beyond the memory, which has %#llx.",
 				(unsigned long long)bytes, (unsigned long long)offset,
 				(unsigned long long)memory->bytes);
 	return 0;
@@ -291,7 +292,7 @@ PUBLIC int gmem_map(struct gmem *memory, uint64_t offset, uint64_t bytes, uint64
 	if (r)
 		return r;
 	if (!ret_address)
-		return gmem_bad(error, "There is no place for the address.");
+		return gmem_bad(error, "The pointer to the address is NULL.");
 	if (flags & ~(GMEM_MAP_READONLY | GMEM_MAP_DONTDUMP | GMEM_MAP_DONTFORK))
 		return gmem_bad(error, "Unknown flags %#llx.", (unsigned long long)flags);
 	sys = memory->vm->sys;
@@ -306,7 +307,7 @@ PUBLIC int gmem_map(struct gmem *memory, uint64_t offset, uint64_t bytes, uint64
 	if (r < 0) {
 		sys->munmap(address, bytes);
 		return gmem_fail(error, GMEM_STEP_MAP, r, GMEM_NOWHERE, offset,
-				 "Cannot keep a mapping out of dumps or children (errno %d).", -r);
+				 "Cannot set MADV_DONTDUMP or MADV_DONTFORK (errno %d).", -r);
 	}
 	*ret_address = address;
 	return 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* On which nodes the memory is to be, and is. */
+/* NUMA policy and placement. */
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <numa.h>
@@ -47,7 +47,7 @@ static int to_words(const struct bitmask *nodes, unsigned long *words, struct gm
 		if (!bitmask_test(nodes, i))
 			continue;
 		if (i >= GMEM_MAX_NODES)
-			return gmem_bad(error, "There is no node %lu.", i);
+			return gmem_bad(error, "Node %lu does not exist.", i);
 		words[i / bits] |= 1UL << i % bits;
 		any = true;
 	}
@@ -73,8 +73,8 @@ static int set_policy(struct gmem *memory, uint64_t offset, uint64_t bytes, int 
 	}
 	if (r < 0)
 		return gmem_fail(error, GMEM_STEP_POLICY, r, GMEM_NOWHERE, offset,
-				 "The kernel does not take that policy for %#llx bytes at %#llx "
-				 "(errno %d): are the nodes there, and allowed?",
+				 "Cannot set the policy of %#llx bytes at %#llx (errno %d): do the "
+				 "nodes exist, and may the process use them?",
 				 (unsigned long long)bytes, (unsigned long long)offset, -r);
 	return 0;
 }
@@ -83,8 +83,8 @@ static int need_policy(const struct gmem *memory, uint64_t offset, struct gmem_e
 {
 	if (memory->mode == GMEM_MODE_DUAL)
 		return gmem_fail(error, GMEM_STEP_POLICY, -EOPNOTSUPP, GMEM_NOWHERE, offset,
-				 "A guest_memfd that cannot be mapped has no policy: "
-				 "gmem_prealloc() can place it.");
+				 "Memory in dual mode has no policy: gmem_prealloc() can place "
+				 "it.");
 	if (!(memory->vm->caps & GMEM_CAP_POLICY))
 		return gmem_fail(error, GMEM_STEP_POLICY, -EOPNOTSUPP, GMEM_NOWHERE, offset, "%s",
 				 gmem_vm_why_not(memory->vm, GMEM_CAP_POLICY));
@@ -101,9 +101,11 @@ PUBLIC int gmem_set_policy(struct gmem *memory, uint64_t offset, uint64_t bytes,
 	if (r)
 		return r;
 	if (policy > GMEM_POLICY_INTERLEAVE)
-		return gmem_bad(error, "There is no policy %u.", policy);
+		return gmem_bad(error, "Policy %u does not exist.", policy);
 	if (!nodes != (policy == GMEM_POLICY_DEFAULT))
-		return gmem_bad(error, "Nodes go with every policy but the default one.");
+		return gmem_bad(
+			error,
+			"Every policy except the default needs nodes, and the default has none.");
 	if (nodes) {
 		r = to_words(nodes, words, error);
 		if (r)
@@ -128,7 +130,7 @@ PUBLIC int gmem_get_policy(struct gmem *memory, uint64_t offset, uint32_t *ret_p
 
 	r = gmem_check_range(memory, offset, memory ? memory->vm->page : 0, error);
 	if (!r && !ret_policy)
-		r = gmem_bad(error, "There is no place for the policy.");
+		r = gmem_bad(error, "The pointer to the policy is NULL.");
 	if (!r)
 		r = need_policy(memory, offset, error);
 	if (r)
@@ -141,7 +143,7 @@ PUBLIC int gmem_get_policy(struct gmem *memory, uint64_t offset, uint32_t *ret_p
 	}
 	if (r < 0)
 		return gmem_fail(error, GMEM_STEP_POLICY, r, GMEM_NOWHERE, offset,
-				 "The kernel does not tell the policy at %#llx (errno %d).",
+				 "Cannot read the policy at %#llx (errno %d).",
 				 (unsigned long long)offset, -r);
 	mode &= ~MPOL_MODE_FLAGS;
 	if (mode == MPOL_PREFERRED)
@@ -151,13 +153,14 @@ PUBLIC int gmem_get_policy(struct gmem *memory, uint64_t offset, uint32_t *ret_p
 			break;
 	if (policy > GMEM_POLICY_INTERLEAVE)
 		return gmem_fail(error, GMEM_STEP_POLICY, -EOPNOTSUPP, GMEM_NOWHERE, offset,
-				 "The policy at %#llx is none that this library knows (%d).",
+				 "This library does not know the policy at %#llx (%d).",
 				 (unsigned long long)offset, mode);
 	if (ret_nodes) {
 		for (i = ret_nodes->size; i < GMEM_MAX_NODES; i++)
 			if (words[i / bits] >> i % bits & 1)
 				return gmem_fail(error, GMEM_STEP_POLICY, -ERANGE, GMEM_NOWHERE,
-						 offset, "There is no room for node %lu.", i);
+						 offset, "The node set has no room for node %lu.",
+						 i);
 		memset(ret_nodes->maskp, 0, (ret_nodes->size + bits - 1) / bits * sizeof(long));
 		for (i = 0; i < ret_nodes->size && i < GMEM_MAX_NODES; i++)
 			if (words[i / bits] >> i % bits & 1)
@@ -174,8 +177,9 @@ static int do_allocate(const struct gmem *memory, int fd, uint64_t offset, uint6
 
 	if (r < 0)
 		return gmem_fail(error, GMEM_STEP_ALLOCATE, r, GMEM_NOWHERE, offset,
-				 r == -EINTR ? "A signal came; call again to go on (errno %d)."
-					     : "The kernel does not allocate all of it (errno %d).",
+				 r == -EINTR
+					 ? "A signal arrived; call again to continue (errno %d)."
+					 : "The kernel cannot allocate all pages (errno %d).",
 				 -r);
 	return 0;
 }
@@ -247,7 +251,7 @@ static int allocate_as_task(struct gmem *memory, uint64_t offset, uint64_t bytes
 		r = sys->set_mempolicy(MPOL_BIND, words, GMEM_MAX_NODES);
 	if (r < 0)
 		return gmem_fail(error, GMEM_STEP_POLICY, r, GMEM_NOWHERE, offset,
-				 "The thread cannot be bound to those nodes (errno %d).", -r);
+				 "Cannot bind the thread to these nodes (errno %d).", -r);
 	r = allocate(memory, offset, bytes, progress, data, error);
 	sys->set_mempolicy(mode, mode == MPOL_DEFAULT ? NULL : old, GMEM_MAX_NODES);
 	return r;
@@ -285,7 +289,7 @@ static int add(struct tally *tally, int node, uint64_t bytes, uint64_t offset)
 {
 	if (node < 0 || (unsigned int)node >= tally->count)
 		return gmem_fail(tally->error, GMEM_STEP_QUERY, -ERANGE, GMEM_NOWHERE, offset,
-				 "There is no room for node %d.", node);
+				 "The result has no room for node %d.", node);
 	tally->bytes[node] += bytes;
 	return 0;
 }
@@ -293,7 +297,7 @@ static int add(struct tally *tally, int node, uint64_t bytes, uint64_t offset)
 static int cannot_tell(struct tally *tally, int r, uint64_t offset)
 {
 	return gmem_fail(tally->error, GMEM_STEP_QUERY, r, GMEM_NOWHERE, offset,
-			 "The kernel does not tell where the memory at %#llx is (errno %d).",
+			 "The kernel does not report the node of the memory at %#llx (errno %d).",
 			 (unsigned long long)offset, -r);
 }
 
@@ -391,7 +395,8 @@ PUBLIC int gmem_placement(struct gmem *memory, uint64_t offset, uint64_t bytes, 
 	if (r)
 		return r;
 	if (!ret_bytes || !count || count > GMEM_MAX_NODES)
-		return gmem_bad(error, "There is no place for 1 to %d nodes.", GMEM_MAX_NODES);
+		return gmem_bad(error, "The result is NULL, or does not have 1 to %d nodes.",
+				GMEM_MAX_NODES);
 	if (memory->mode == GMEM_MODE_INPLACE ||
 	    (memory->mode == GMEM_MODE_SHARED && memory->vm->caps & GMEM_CAP_RANGES)) {
 		r = placed_by_kernel(memory, offset, bytes, &tally);
@@ -403,7 +408,8 @@ PUBLIC int gmem_placement(struct gmem *memory, uint64_t offset, uint64_t bytes, 
 			if (resident)
 				return gmem_fail(
 					error, GMEM_STEP_QUERY, -EOPNOTSUPP, GMEM_NOWHERE, offset,
-					"%s", "The kernel does not tell where private memory is.");
+					"%s",
+					"The kernel does not report the node of private memory.");
 		}
 		r = placed_by_halves(memory, memory->shared_fd, offset, bytes, &tally);
 	}

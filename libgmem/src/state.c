@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What is private, what is shared, and how much of it there is. */
+/* Queries: states and statistics. */
 #include "internal.h"
 
 /* In place the kernel is asked: others may have views of the memory too. */
@@ -145,7 +145,8 @@ PUBLIC int gmem_stats(struct gmem *memory, struct gmem_stats *ret_stats, struct 
 	int r;
 
 	if (!memory || !gmem_error_ok(error) || gmem_check_out(ret_stats, sizeof(stats)))
-		return gmem_bad(error, "There is no memory, or no place for the result.");
+		return gmem_bad(
+			error, "The memory is NULL, or the result is NULL or has an invalid size.");
 	stats.bytes = memory->bytes;
 	stats.conversions = atomic_load_explicit(&memory->conversions, memory_order_relaxed);
 	stats.refusals = atomic_load_explicit(&memory->refusals, memory_order_relaxed);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The context: one VM and all memory of it. */
+/* The context of a VM. */
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -33,15 +33,15 @@ int gmem_vm_new_sys(int vm_fd, const struct gmem_vm_options *options, struct gme
 	int r;
 
 	if (!gmem_error_ok(error) || !ret_vm)
-		return gmem_bad(error, "There is no place for the result.");
+		return gmem_bad(error, "The pointer to the result is NULL.");
 	if (vm_fd < 0)
-		return gmem_bad(error, "%d is no descriptor of a VM.", vm_fd);
+		return gmem_bad(error, "%d is not a descriptor of a VM.", vm_fd);
 	if (options) {
 		r = gmem_copy_in(&opt, sizeof(opt), sizeof(opt), options);
 		if (r)
 			return gmem_fail(
 				error, GMEM_STEP_ARGUMENTS, r, GMEM_NOWHERE, GMEM_NOWHERE,
-				"The options have a size or contents of no known version.");
+				"The size of the options, or what follows them, is invalid.");
 	}
 	if (opt.flags & ~GMEM_VM_MAP_GPA_RANGE)
 		return gmem_bad(error, "Unknown flags %#llx.", (unsigned long long)opt.flags);
@@ -49,7 +49,7 @@ int gmem_vm_new_sys(int vm_fd, const struct gmem_vm_options *options, struct gme
 	vm = sys->alloc(1, sizeof(*vm));
 	if (!vm)
 		return gmem_fail(error, GMEM_STEP_RESERVE, -ENOMEM, GMEM_NOWHERE, GMEM_NOWHERE,
-				 "No memory for the context.");
+				 "Not enough memory for the context.");
 	vm->sys = sys;
 	vm->fd = vm_fd;
 	atomic_init(&vm->refs, 1);
@@ -57,7 +57,7 @@ int gmem_vm_new_sys(int vm_fd, const struct gmem_vm_options *options, struct gme
 	if (r) {
 		sys->release(vm);
 		return gmem_fail(error, GMEM_STEP_RESERVE, r, GMEM_NOWHERE, GMEM_NOWHERE,
-				 "No lock for the context.");
+				 "Cannot create the locks of the context.");
 	}
 
 	r = gmem_probe(vm, error);
@@ -75,7 +75,7 @@ int gmem_vm_new_sys(int vm_fd, const struct gmem_vm_options *options, struct gme
 			r = sys->ioctl(vm->fd, KVM_ENABLE_CAP, &cap);
 			if (r < 0)
 				gmem_fail(error, GMEM_STEP_PROBE, r, GMEM_NOWHERE, GMEM_NOWHERE,
-					  "KVM does not hand out the guest's requests (errno %d).",
+					  "KVM cannot exit for the guest's requests (errno %d).",
 					  -r);
 		}
 	}
@@ -179,5 +179,5 @@ void gmem_log(const struct gmem_vm *vm, const char *format, ...)
 int gmem_cannot_change(struct gmem_error *error)
 {
 	return gmem_fail(error, GMEM_STEP_ARGUMENTS, -EDEADLK, GMEM_NOWHERE, GMEM_NOWHERE,
-			 "A callback of this VM may not change its memory.");
+			 "A callback of this VM must not change the VM or its memory.");
 }

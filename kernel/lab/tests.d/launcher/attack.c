@@ -12,6 +12,12 @@
  *
  * and then, as 'control', the same for a process that has the words in a memfd: what
  * could not be found there could not be found anywhere.
+ *
+ *   attack --convert PID WORD...
+ *
+ * does what code in the process could do: it takes a copy of each guest_memfd of the
+ * process, makes all of it shared, maps it, and reports this as way 'convert'. It ends
+ * with status 3 when it cannot get the descriptors, and says why.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -23,16 +29,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <linux/kvm_gmem.h>
+
 #define CHUNK (1 << 20)
 #define PAGE 4096
+#define GUEST_MEMFD_MAGIC 0x474d454d /* f_type, as in linux/magic.h */
 #define MAX_WORDS 4
 #define WORD_LEN 32
 
@@ -40,11 +51,25 @@ static char words[MAX_WORDS][WORD_LEN + 1];
 static int nr_words;
 static char buffer[CHUNK];
 
-enum way { MEM, READV, READ, PREAD, PREADV, MMAP, MMAP_PRIVATE, SPLICE, SENDFILE, COPY, NR_WAYS };
+/* The last is not one of those that are tried one after the other: it changes the memory. */
+enum way {
+	MEM,
+	READV,
+	READ,
+	PREAD,
+	PREADV,
+	MMAP,
+	MMAP_PRIVATE,
+	SPLICE,
+	SENDFILE,
+	COPY,
+	NR_WAYS,
+	CONVERT = NR_WAYS
+};
 static const char *const names[] = {
-	"/proc/PID/mem", "process_vm_readv", "read",   "pread",	   "preadv",
-	"mmap",		 "mmap-private",     "splice", "sendfile", "copy_file_range"};
-static unsigned long long reached[NR_WAYS], found[NR_WAYS][MAX_WORDS];
+	"/proc/PID/mem", "process_vm_readv", "read",	 "pread",	    "preadv", "mmap",
+	"mmap-private",	 "splice",	     "sendfile", "copy_file_range", "convert"};
+static unsigned long long reached[NR_WAYS + 1], found[NR_WAYS + 1][MAX_WORDS];
 
 static void look(enum way way, const char *at, size_t n)
 {
@@ -240,18 +265,65 @@ static void attack_descriptors(pid_t pid)
 	close(pidfd);
 }
 
+static void report(const char *title, enum way way)
+{
+	printf("%s %s %llu", title, names[way], reached[way]);
+	for (int i = 0; i < nr_words; i++)
+		printf(" %llu", found[way][i]);
+	printf("\n");
+}
+
 static void attack(pid_t pid, const char *title)
 {
 	memset(reached, 0, sizeof(reached));
 	memset(found, 0, sizeof(found));
 	attack_memory(pid);
 	attack_descriptors(pid);
-	for (int way = 0; way < NR_WAYS; way++) {
-		printf("%s %s %llu", title, names[way], reached[way]);
-		for (int i = 0; i < nr_words; i++)
-			printf(" %llu", found[way][i]);
-		printf("\n");
+	for (int way = 0; way < NR_WAYS; way++)
+		report(title, way);
+}
+
+/* Make the memory of the process shared, through copies of its descriptors: the status. */
+static int convert(pid_t pid)
+{
+	int pidfd = syscall(SYS_pidfd_open, pid, 0), fd, number, copies = 0;
+	struct kvm_gmem_convert all = {0};
+	struct statfs fs;
+	struct stat st;
+
+	for (number = 0; number < 1024; number++) {
+		fd = syscall(SYS_pidfd_getfd, pidfd, number, 0);
+		if (fd < 0 && errno == EBADF)
+			continue;
+		if (fd < 0) {
+			printf("attack: pidfd_getfd: %s\n", strerror(errno));
+			return 3;
+		}
+		if (!fstatfs(fd, &fs) && fs.f_type == GUEST_MEMFD_MAGIC && !fstat(fd, &st)) {
+			all.size = st.st_size;
+			if (ioctl(fd, KVM_GMEM_CONVERT_SHARED, &all)) {
+				printf("attack: KVM_GMEM_CONVERT_SHARED: %s\n", strerror(errno));
+				return 3;
+			}
+			attack_mapping(CONVERT, fd, st.st_size, MAP_SHARED);
+			copies++;
+		}
+		close(fd);
 	}
+	close(pidfd);
+	if (!copies) {
+		printf("attack: the process has no guest_memfd\n");
+		return 3;
+	}
+	report("attack", CONVERT);
+	return 0;
+}
+
+static void turn_words(char **backwards, int n)
+{
+	for (; nr_words < n; nr_words++)
+		for (int j = 0; j < WORD_LEN; j++)
+			words[nr_words][j] = backwards[nr_words][WORD_LEN - 1 - j];
 }
 
 /* A process with the words in a memfd that it has mapped. */
@@ -278,31 +350,40 @@ static void be_control(int ready, char **backwards)
 int main(int argc, char **argv)
 {
 	struct sigaction action = {.sa_handler = on_fault};
-	pid_t pid = argc > 2 ? atoi(argv[1]) : 0, control;
-	int ready[2];
+	int converting = argc > 1 && !strcmp(argv[1], "--convert");
+	char **backwards;
+	pid_t pid, control;
+	int ready[2], n;
 	char c;
 
-	if (pid <= 0 || argc - 2 > MAX_WORDS || pipe(ready)) {
-		fprintf(stderr, "usage: attack PID WORD...\n");
+	argv += converting;
+	argc -= converting;
+	backwards = argv + 2;
+	n = argc - 2;
+	pid = n > 0 ? atoi(argv[1]) : 0;
+	if (pid <= 0 || n > MAX_WORDS || pipe(ready)) {
+		fprintf(stderr, "usage: attack [--convert] PID WORD...\n");
 		return 2;
 	}
-	for (int i = 2; i < argc; i++)
-		if (strlen(argv[i]) != WORD_LEN) {
-			fprintf(stderr, "attack: '%s' is no word of %d letters\n", argv[i],
+	for (int i = 0; i < n; i++)
+		if (strlen(backwards[i]) != WORD_LEN) {
+			fprintf(stderr, "attack: '%s' does not have %d letters\n", backwards[i],
 				WORD_LEN);
 			return 2;
 		}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	sigaction(SIGBUS, &action, NULL);
+	if (converting) {
+		turn_words(backwards, n);
+		return convert(pid);
+	}
 	control = fork();
 	if (!control)
-		be_control(ready[1], argv + 2);
+		be_control(ready[1], backwards);
 	if (control < 0 || read(ready[0], &c, 1) != 1)
 		return 1;
 	/* Only now, so that the control has none but those in its memfd. */
-	for (; nr_words < argc - 2; nr_words++)
-		for (int j = 0; j < WORD_LEN; j++)
-			words[nr_words][j] = argv[nr_words + 2][WORD_LEN - 1 - j];
+	turn_words(backwards, n);
 	attack(pid, "attack");
 	attack(control, "control");
 	kill(control, SIGKILL);

@@ -118,6 +118,7 @@ attacks()
 	secret=$(sed -n 's/.*my secret, backwards, is \([0-9a-f]\{32\}\).*/\1/p' "$log")
 	mark=$(sed -n 's/.*a mark in the window, backwards, is \([0-9a-f]\{32\}\).*/\1/p' "$log")
 	"$tools/attack" "$pid" "$secret" "$mark" | sed "s/^/$name /"
+	"$tools/attack" --convert "$pid" "$secret" "$mark" | sed "s/^/$name /"
 	kill -KILL $pid
 	wait $pid 2>/dev/null
 }

@@ -122,14 +122,14 @@ static void print_table(const struct proc_memories *memories)
 	fflush(stdout);
 	if (!memories->count)
 		fprintf(stderr, "gmemctl: no process %shas a guest_memfd.\n",
-			memories->hidden ? "that may be looked at " : "");
+			memories->hidden ? "that can be inspected " : "");
 	if (untold)
-		fprintf(stderr, "gmemctl: of those with '-' this kernel does not tell more: "
-				"that takes gmem's series.\n");
+		fprintf(stderr, "gmemctl: this kernel does not report the values shown as '-': "
+				"that needs gmem's series.\n");
 	if (memories->hidden)
 		fprintf(stderr,
-			"gmemctl: %zu process%s of others may not be looked at: root "
-			"may.\n",
+			"gmemctl: %zu process%s of other users cannot be inspected: run this as "
+			"root.\n",
 			memories->hidden, memories->hidden == 1 ? "" : "es");
 }
 

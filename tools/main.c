@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* gmemctl: what there is of guest memory on this host. */
+/* gmemctl: lists, inspects and measures guest memory. */
 #include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
@@ -22,22 +22,22 @@ int usage(void)
 {
 	printf("usage: gmemctl COMMAND [OPTION...]\n"
 	       "\n"
-	       "  probe [--json]         what this host can do with guest memory, and why not "
-	       "more\n"
-	       "  list [--json]          every guest_memfd on the host, and where its memory is\n"
-	       "  show PID[:FD]          the runs of one memory: private or shared, and their "
-	       "nodes\n"
+	       "  probe [--json]         what this host supports, and why other features are "
+	       "missing\n"
+	       "  list [--json]          every guest_memfd on the host: sizes and nodes\n"
+	       "  show PID[:FD]          the runs of one guest_memfd: sizes, states and nodes\n"
 	       "      --json             the same as JSON\n"
 	       "      --svg FILE         the same as a picture\n"
-	       "      --watch SECONDS    again and again\n"
-	       "  bench                  how long conversions, faults and placement take here\n"
-	       "      --size SIZE        of the memory that is measured, e.g. 256M (64M)\n"
+	       "      --watch SECONDS    repeat it\n"
+	       "  bench                  measure conversions, faults and placement\n"
+	       "      --size SIZE        amount of memory to measure with, e.g. 256M (64M)\n"
 	       "      --json             the same as JSON\n"
 	       "      --svg FILE         the same as a picture\n"
 	       "  --help, --version\n"
 	       "\n"
-	       "It ends with 0; with 3 if it failed, 64 if it was called wrongly. probe ends with\n"
-	       "0 where private memory in place works, 1 where less does, 2 where nothing does.\n");
+	       "Exit status: 0 on success, 3 on failure, 64 if the command line is wrong. Of "
+	       "probe:\n"
+	       "0 if in-place mode works, 1 if only dual or shared mode works, 2 if none works.\n");
 	return 0;
 }
 
@@ -56,7 +56,7 @@ int next_option(int argc, char **argv, const struct option *known)
 	opterr = 0;
 	c = getopt_long(argc, argv, ":", known, NULL);
 	if (c == ':')
-		usage_error("%s: %s wants a value", argv[0], argv[optind - 1]);
+		usage_error("%s: %s needs a value", argv[0], argv[optind - 1]);
 	if (c == '?' && argv[optind - 1][0] != '-') /* one of several letters */
 		usage_error("%s does not know '-%c'", argv[0], optopt);
 	if (c == '?')

@@ -65,13 +65,14 @@ static void cannot(const struct target *target, int error)
 	case -EBADF:
 		fail("process %d has no descriptor %d", target->pid, target->fd);
 	case -EMEDIUMTYPE:
-		fail("%s is no guest_memfd", target->text);
+		fail("%s is not a guest_memfd", target->text);
 	case -EPERM:
-		fail("%s may not be looked at: that takes what ptrace(2) takes, as root has",
+		fail("%s cannot be inspected: that needs permission to ptrace(2) the process",
 		     target->text);
 	case -ENOTTY:
-		fail("%s: the kernel does not tell: it has no KVM_GMEM_GET_RANGES (gmem's "
-		     "series), or the memory was made without GUEST_MEMFD_FLAG_MMAP",
+		fail("%s: the kernel does not report ranges: it has no KVM_GMEM_GET_RANGES "
+		     "(gmem's series), or the memory was created without "
+		     "GUEST_MEMFD_FLAG_MMAP",
 		     target->text);
 	case -ESRCH:
 		fail("process %d has ended", target->pid);
@@ -96,7 +97,7 @@ static void choose(struct target *target, const struct proc_memories *memories)
 						 i ? ", " : "", target->pid, memories->all[i].fd);
 	}
 	if (memories->count > 1 && several)
-		fail("process %d has several guest_memfds: say which of %s", target->pid, known);
+		fail("process %d has several guest_memfds: name one of %s", target->pid, known);
 	target->fd = memories->all[0].fd;
 }
 
@@ -127,7 +128,7 @@ static void find(struct target *target)
 		fail("process %d: %s", target->pid, strerror(-target->pidfd));
 	proc_scan("/proc", target->pid, &memories);
 	if (memories.hidden)
-		fail("process %d may not be looked at: root may", target->pid);
+		fail("process %d cannot be inspected: run this as root", target->pid);
 	if (target->fd >= 0) {
 		snprintf(target->text, sizeof(target->text), "%d:%d", target->pid, target->fd);
 		check_named(target, &memories);
@@ -357,7 +358,7 @@ int cmd_show(int argc, char **argv)
 		}
 	}
 	if (optind == argc)
-		usage_error("show: of which process?");
+		usage_error("show: which process?");
 	if (optind + 1 < argc)
 		usage_error("show takes one PID[:FD], and no '%s'", argv[optind + 1]);
 	parse_target(&target, argv[optind]);

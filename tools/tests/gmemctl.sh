@@ -54,13 +54,13 @@ done
 ends 64 "list takes no 'all'" list all
 ends 64 "probe takes no 'all'" probe --json all
 ends 64 "bench takes no 'all'" bench all
-ends 64 'of which process?' show
-ends 64 'of which process?' show --json
+ends 64 'show: which process?' show
+ends 64 'show: which process?' show --json
 for target in 0 x 1x 1: 1:x :1 1:2:3 99999999999 1:99999999999 ''; do
 	ends 64 'wants PID or PID:FD' show "$target"
 done
 ends 64 "no '2'" show 1 2
-ends 64 'wants a value' show 1 --svg
+ends 64 'needs a value' show 1 --svg
 for seconds in 0 x 1x nan inf -1 0.01 1e9 ''; do
 	ends 64 '--watch wants' show 1 --watch "$seconds"
 done
@@ -73,7 +73,7 @@ sleep 1000 &
 sleeper=$!
 ends 3 "process $sleeper has no guest_memfd" show "$sleeper"
 ends 3 "process $sleeper has no descriptor 999" show "$sleeper:999"
-ends 3 'is no guest_memfd' show "$sleeper:0"
+ends 3 'is not a guest_memfd' show "$sleeper:0"
 echo before >"$dir/file.svg"
 ends 3 'has no guest_memfd' show "$sleeper" --svg "$dir/file.svg"
 [[ $(<"$dir/file.svg") == before ]] || not_so "a picture that failed changes nothing"
@@ -83,7 +83,7 @@ wait "$sleeper" 2>/dev/null
 ends 3 "there is no process $sleeper" show "$sleeper"
 
 # What is root's is nobody else's, where this is run by somebody else.
-((EUID == 0)) || ends 3 'process 1 may not be looked at' show 1
+((EUID == 0)) || ends 3 'process 1 cannot be inspected' show 1
 
 # --- list and probe, whatever this machine has
 ends 0 '' list

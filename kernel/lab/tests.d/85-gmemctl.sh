@@ -208,12 +208,12 @@ step_run()
 	check "probe: which VMs have what" agrees probe
 	check "list: a line for the guest" ran list 0 "gmem-launch"
 	check "list: what the kernel tells" agrees list
-	check "list: as nobody, what is hidden" ran nobody-list 0 "may not be looked at"
+	check "list: as nobody, what is hidden" ran nobody-list 0 "cannot be inspected"
 	check "show: the memory of a process" ran show 0 "128M private, 0 shared"
 	check "show: the memory of a descriptor" ran show-named 0 "128M private, 0 shared"
 	check "show: the runs are all of it, on their nodes" agrees show
-	check "show: not of what is no memory" ran show-kvm 3 "is no guest_memfd"
-	check "show: not to nobody" ran nobody-show 3 "may not be looked at"
+	check "show: not of what is no memory" ran show-kvm 3 "is not a guest_memfd"
+	check "show: not to nobody" ran nobody-show 3 "cannot be inspected"
 	check "show: a picture" picture_is_one
 	check "show: a picture that goes nowhere" ran show-nowhere 3 "/nowhere/show.svg: No such file"
 	check "show: watching ends with the guest" ran watch 0 '"runs"'

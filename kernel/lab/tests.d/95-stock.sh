@@ -26,7 +26,7 @@ step_run()
 	run_gmemctl stock "$gmemctl_stock_driver"
 	check "stock: probe: 1" ran stock-probe 1 "in software-protected VMs only"
 	check "stock: list: the size alone" agrees stock
-	check "stock: list: and why" grep -q "takes gmem's series" "$results/gmemctl/stock-list.err"
-	check "stock: show: is refused" ran stock-show 3 "the kernel does not tell"
+	check "stock: list: and why" grep -q "needs gmem's series" "$results/gmemctl/stock-list.err"
+	check "stock: show: is refused" ran stock-show 3 "the kernel does not report ranges"
 	check "stock: bench: in dual mode" ran stock-bench 0 "of dual mode"
 }

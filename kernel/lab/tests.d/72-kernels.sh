@@ -4,6 +4,8 @@
 step_title="Debian's kernels: what they answer libgmem, its tests and examples on them"
 
 step_packages=(meson ninja-build pkg-config libnuma-dev check libsubunit-dev gcc libc6-dev xz-utils)
+step_kernels=(lab)
+step_when=not-quick
 
 # An old one, on which ordinary VMs get nothing; the newest comes beside it.
 kernels_old=6.12
@@ -222,7 +224,7 @@ step_run()
 	local -A have=()
 
 	mkdir -p "$kernels" "$results/kernels"
-	check "it builds" build_kernels
+	check_build "it builds" build_kernels
 	[[ -x $kernels/kernels ]] || return 0
 
 	need_kernel lab || return 0

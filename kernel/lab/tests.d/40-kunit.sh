@@ -22,11 +22,14 @@ kunit_modules()
 	done | sort -u
 }
 
-# Inside the machine, from a kernel's directory: each module, and what all of them found.
+# Inside the machine, from a kernel's directory: each module, and what all of them found. The
+# random tests make $rounds operations.
 kunit_driver='
 	insmod lib/kunit/kunit.ko || exit
 	for module; do
-		insmod "$module" || exit
+		options=
+		! modinfo -F parm "$module" | grep -q ^rounds: || options=${rounds:+rounds=$rounds}
+		insmod "$module" $options || exit
 	done
 	cat /sys/kernel/debug/kunit/*/results'
 

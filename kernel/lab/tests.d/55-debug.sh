@@ -19,19 +19,21 @@ selftests_slow=(set_memory_region_test)
 
 # Inside the machine, in one boot: KUnit, then the selftests.
 debug_driver='
-	kernel=$1 logs=$2 kunit=$3 selftests=$4
-	shift 4
+	kernel=$1 logs=$2 kunit=$3 selftests=$4 rounds=$5
+	shift 5
+	export rounds
 	(cd "$kernel" && sh -c "$kunit" - $(cat "$logs/modules")) >"$logs/kunit.log" 2>&1
 	sh -c "$selftests" - "$@"'
 
 step_run()
 {
-	local selftests names logs=$results/selftests-debug log=$test_log/debug-machine.log races=60
+	local selftests names logs=$results/selftests-debug log=$test_log/debug-machine.log
+	local races=60 rounds=10000
 
 	need_kernel lab && need_kernel debug || return
 	need_selftests
 	if [[ -n ${LAB_ALL:-} ]]; then
-		races=600
+		races=600 rounds=''
 		mapfile -t names < <(without "$selftest_races" "${selftests_not_debug[@]}")
 	else
 		mapfile -t names < <(without "$selftest_races" "${selftests_not_debug[@]}" "${selftests_slow[@]}")
@@ -44,7 +46,7 @@ step_run()
 	selftest_results debug "${names[@]}" < <(
 		set +e
 		in_lab debug --timeout 7200 -- sh -c "$debug_driver" - "$(kernel_dir debug)" "$logs" \
-			"$kunit_driver" "$selftests_driver" "$build/selftests/kvm" "$logs" 1200 "${names[@]}" 2>"$log"
+			"$kunit_driver" "$selftests_driver" "$rounds" "$build/selftests/kvm" "$logs" 1200 "${names[@]}" 2>"$log"
 		echo "machine $? 0"
 	)
 	kunit_results "$logs/kunit.log"

@@ -103,7 +103,7 @@ static void share_merge(struct kunit *test)
  */
 static void share_deep(struct kunit *test)
 {
-	pgoff_t nr = 40000, i;
+	pgoff_t nr = 2 * DIV_ROUND_UP(gmem_kunit_rounds, 5), i;
 	struct inode *inode = gmem_kunit_create(test, nr, GUESTMEM_CONVERTIBLE);
 	int round;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where the kernel cannot convert in place: two memories, of which one is used at each
- * address. What is converted reads as zero, and the other side is freed.
+ * Dual mode, for kernels that cannot convert in place: a guest_memfd and a memfd, of which
+ * one is used at each address. A conversion loses contents, and frees the unused pages.
  *
  *	cc -o dual dual.c $(pkg-config --cflags --libs libgmem)
  */
@@ -71,7 +71,7 @@ int main(void)
 	printf("the first half reads %d now, the second %d\n", *(char *)map,
 	       ((char *)map)[BYTES / 2]);
 	if (result.residue)
-		printf("%lu bytes of the unused side could not be freed (%s)\n",
+		printf("%lu bytes that are no longer used could not be freed (%s)\n",
 		       (unsigned long)result.residue, strerror(-result.residue_error));
 	gmem_unmap(map, BYTES);
 	gmem_unref(memory);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A guest of twenty bytes in memory that its VMM cannot read: it asks for one page to
- * be shared, is answered, and writes a number there, which the VMM reads.
+ * A guest of twenty bytes of code in private memory: it requests that one page be made
+ * shared, and writes the result and a number there, which the VMM reads.
  *
  *	cc -o guest guest.c $(pkg-config --cflags --libs libgmem)
  */

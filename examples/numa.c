@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Private memory on the nodes that it should be on: a policy for each half before
- * anything is allocated, allocation with progress, and where it really is.
+ * Private memory on NUMA nodes: sets a policy for each half, allocates with progress, and
+ * reports the placement.
  *
  *	cc -o numa numa.c $(pkg-config --cflags --libs libgmem numa)
  */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What this host can do for guest memory, for each type of VM, and why not more.
+ * Reports the capabilities of this host for each type of VM, and why others are missing.
  *
  *	cc -o probe probe.c $(pkg-config --cflags --libs libgmem)
  */
@@ -22,9 +22,9 @@ static const struct {
 	{GMEM_CAP_SHARED, "shared mode"},
 	{GMEM_CAP_PRIVATE, "private memory"},
 	{GMEM_CAP_POLICY, "NUMA policy"},
-	{GMEM_CAP_RANGES, "where memory is"},
+	{GMEM_CAP_RANGES, "states and nodes"},
 	{GMEM_CAP_ZERO, "zeroing in place"},
-	{GMEM_CAP_LINK, "memory that outlives its VM"},
+	{GMEM_CAP_LINK, "links to other VMs"},
 	{GMEM_CAP_CLONE, "frozen memory and clones"},
 	{GMEM_CAP_MEMORY_FAULT, "memory faults"},
 	{GMEM_CAP_MAP_GPA_RANGE, "requests of guests"},
@@ -39,7 +39,7 @@ static int probe(int kvm, unsigned long type, const char *name)
 
 	vm_fd = ioctl(kvm, KVM_CREATE_VM, type);
 	if (vm_fd < 0) {
-		printf("%s VM: cannot be had (%s)\n", name, strerror(errno));
+		printf("%s VM: cannot be created (%s)\n", name, strerror(errno));
 		return 0;
 	}
 	r = gmem_vm_new(vm_fd, NULL, &vm, &error);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The ACPI tables of a small PC: fixed hardware, local APICs, one IOAPIC, NUMA nodes.
- * Nothing is 'hardware reduced', so Linux takes the same way as on a real one.
+ * They are not 'hardware reduced', so Linux uses them as on a real machine.
  */
 #include <stdlib.h>
 #include <string.h>

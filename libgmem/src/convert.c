@@ -3,9 +3,9 @@
  * The conversion transaction: listeners prepare, the kernel converts, listeners
  * commit; or what was done is undone, last first. Nothing is allocated here.
  *
- * What is going to change is written into each memory's 'plan' first, a bit a
- * page: the state itself cannot tell any more, once it has changed, what has to
- * be committed or undone.
+ * The pages that are going to change are recorded in each memory's 'plan' first, a
+ * bit per page: once the state has changed, it does not show any more what has to be
+ * committed or undone.
  */
 #include "internal.h"
 

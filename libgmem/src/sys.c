@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The system calls that the library makes: all of them, and nothing else here. What
- * function makes which stands in syscalls.list.
+ * All system calls of the library. syscalls.list has those of each function.
  */
 #include <fcntl.h>
 #include <numaif.h>

@@ -25,7 +25,7 @@ check_style()
 	(cd "$build/linux-stock" && perl scripts/checkpatch.pl --strict --show-types --no-summary --terse \
 		--ignore "$style_stays" "$build"/check/series/*.patch) >"$log" 2>&1 || status=1
 	sed "s,^$build/check/series/,," "$log"
-	((status == 0)) || say "checkpatch --strict is not content: $log"
+	((status == 0)) || say "checkpatch --strict reports problems: $log"
 	return "$status"
 }
 
@@ -54,7 +54,7 @@ check_sparse()
 		grep -F -f <(sed 's/$/:/' "$build/check/touched") >"$build/check/sparse" || :
 	cat "$build/check/sparse"
 	[[ ! -s $build/check/sparse ]] || {
-		say "sparse has something to say, above; it may be about lines that the base has too."
+		say "sparse reports the messages above; some may be about lines of the base."
 		return 1
 	}
 }

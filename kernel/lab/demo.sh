@@ -145,7 +145,7 @@ cmd_demo()
 	# See 50-selftests.sh for why they take turns.
 	cmd_run --turns --timeout 900 -- sh -c "$demo_script" - "$build/meson/examples/launcher/gmem-launch" \
 		"$(kernel_dir lab)/arch/x86/boot/bzImage" "$demo_dir/initrd" "$demo_dir/attack" ||
-		die "the demo did not show what it should: see build/results/demo."
+		die "a part of the demo failed: see build/results/demo."
 	echo
 	echo "The picture is build/results/demo/map.svg; what was built, and how, is in build/log/demo.log."
 }

@@ -147,7 +147,7 @@ cmd_tree()
 		tree_is_settled
 		head=$(tgit rev-parse HEAD)
 		if [[ $head != "$(lgit rev-parse -q --verify refs/lab/exported)" && $head != "$commit" ]]; then
-			die "build/tree has commits that kernel/ does not have: ./lab export, or ./lab tree --force to throw them away."
+			die "build/tree has commits that kernel/ does not have: ./lab export, or ./lab tree --force to discard them."
 		fi
 	fi
 	: >"$linux_git/tree.incomplete"
@@ -195,10 +195,10 @@ new_claims()
 			fi
 		fi
 		if ((${#hits[@]} == 0)); then
-			say "$path: no commit brings it in."
+			say "$path: no commit adds it."
 			bad=1
 		elif ((${#hits[@]} > 1)); then
-			say "$path: both '$(lgit log -1 --format=%s "${commits[hits[0]]}")' and '$(lgit log -1 --format=%s "${commits[hits[1]]}")' bring it in."
+			say "$path: both '$(lgit log -1 --format=%s "${commits[hits[0]]}")' and '$(lgit log -1 --format=%s "${commits[hits[1]]}")' add it."
 			bad=1
 		fi
 	done <"$tmp/new"
@@ -207,7 +207,7 @@ new_claims()
 			if ! grep -qxF -- "$path" "$tmp/new" &&
 				! { [[ $path == */ ]] && grep -q "^${path//./\\.}" "$tmp/new"; }; then
 				subject=$(lgit log -1 --format=%s "${commits[i]}")
-				say "$path: '$subject' says that it brings it in, but it is not there."
+				say "$path: '$subject' has a trailer for it, but the file does not exist."
 				bad=1
 			fi
 		done
@@ -314,12 +314,12 @@ cmd_export()
 	head=$(tgit rev-parse HEAD)
 	lgit merge-base --is-ancestor refs/lab/base "$head" ||
 		die "build/tree is not on top of $(<"$linux_git/base"): rebase it onto refs/lab/base."
-	[[ -z $(lgit rev-list --merges "refs/lab/base..$head") ]] || die "build/tree has a merge: a series is a line."
+	[[ -z $(lgit rev-list --merges "refs/lab/base..$head") ]] || die "build/tree has a merge: a series must be linear."
 	changed=$(changed_since_export)
 	if [[ -n $changed && -z $force ]]; then
 		# shellcheck disable=SC2001
 		sed 's,^,  kernel/,' <<<"$changed" >&2
-		die "these changed in kernel/ since build/tree was made of it, and export would undo that: bring the change into build/tree and ./lab export --force, or commit them and ./lab tree."
+		die "these files changed in kernel/ since build/tree was created, and export would revert that: apply the changes in build/tree and use ./lab export --force, or commit them and use ./lab tree."
 	fi
 
 	export_to "$tmp" "$head"
@@ -333,7 +333,7 @@ cmd_export()
 	check_claims
 	name=$(patched_tree) || exit 1
 	[[ $name == "$(lgit rev-parse "$head^{tree}")" ]] ||
-		die "export: kernel/ does not add up to build/tree; that is a fault of lab's."
+		die "export: kernel/ and build/tree differ after the export; this is a bug in lab."
 	record_export "$head"
 	say "kernel/ has ${#series_patches[@]} patches and $(list_files | wc -l) new files, as build/tree"
 }
@@ -346,7 +346,7 @@ cmd_series()
 	[[ $1 != -* ]] || usage_error "series: unknown option '$1'."
 	dir=$(realpath -m -- "$1")
 	[[ ! -e $dir || (-d $dir && -z $(ls -A "$dir")) ]] ||
-		die "$1 is there already and is not an empty directory: name another."
+		die "$1 exists and is not an empty directory: use another name."
 	lock source
 	need_base
 	read_series
@@ -354,7 +354,7 @@ cmd_series()
 	((${#series_patches[@]})) || die "kernel/patches/series is empty: there is no series to write."
 	last=$(series_commits) || exit 1
 	[[ $(lgit rev-parse "$last^{tree}") == "$(patched_tree)" ]] ||
-		die "series: the steps do not add up to kernel/; that is a fault of lab's."
+		die "series: the patches and kernel/ differ; this is a bug in lab."
 	tmp=$build/series.tmp
 	rm -rf "$tmp"
 	format_patches "refs/lab/base..$last" "$tmp" --numbered

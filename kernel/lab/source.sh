@@ -85,7 +85,7 @@ need_base()
 		die "$name is older than $VERSION, which kernel/base asks for: apt-get update && apt-get install $PACKAGE."
 	fi
 	if [[ -e $build/tree/.git ]]; then
-		die "build/tree is made from another base than $name: ./lab export what you want to keep, then rm -rf build/tree."
+		die "build/tree was made from another base than $name: export what you want to keep (./lab export), then rm -rf build/tree."
 	fi
 	need_space 6000 "the kernel's source"
 	rm -rf "$build/linux-stock" "$build/linux"
@@ -151,7 +151,7 @@ check_claims()
 		case ${#hits[@]} in
 		0) die "kernel/files/$path is claimed by no patch: put it behind the # of its line in kernel/patches/series." ;;
 		1) file_step[$path]=${hits[0]} ;;
-		*) die "kernel/files/$path is claimed by ${series_patches[hits[0]]} and ${series_patches[hits[1]]} in kernel/patches/series: one must let go." ;;
+		*) die "kernel/files/$path is claimed by ${series_patches[hits[0]]} and ${series_patches[hits[1]]} in kernel/patches/series: remove it from one of them." ;;
 		esac
 	done < <(list_files)
 	for i in "${!series_patches[@]}"; do
@@ -191,7 +191,7 @@ index_patch()
 	[[ -z $(sed -n '/^diff --git /{p;q}' "$patches/$1") ]] && return # a message alone
 	output=$(lgit apply --cached --whitespace=nowarn "$patches/$1" 2>&1) || {
 		say "$output"
-		die "kernel/patches/$1 does not apply to $(<"$linux_git/base") (known to be good: $VERSION). In build/tree of a lab with the known one, rebase it, or install that version; then ./lab export."
+		die "kernel/patches/$1 does not apply to $(<"$linux_git/base"); it applies to $VERSION. Install that version, or rebase build/tree there and use ./lab export."
 	}
 }
 

@@ -17,7 +17,7 @@ die()
 # A mistake in how lab was called.
 usage_error()
 {
-	say "$@" "(./lab help tells what there is)"
+	say "$@" "(see ./lab help)"
 	exit 2
 }
 
@@ -77,10 +77,10 @@ lock()
 	local fd begin end how=--${2:-exclusive}
 
 	[[ -z ${lock_fd[$1]:-} ]] || return 0
-	mkdir -p "$build" 2>/dev/null || die "cannot write in $top: make it writable for you."
+	mkdir -p "$build" 2>/dev/null || die "cannot write in $top: make it writable."
 	exec {fd}>"$build/lock.$1"
 	if ! flock -n "$how" "$fd"; then
-		say "another ./lab is at work in $build ($1); waiting for it."
+		say "another ./lab is using $1 in $build; waiting for it."
 		clock begin
 		flock "$how" "$fd"
 		clock end
@@ -153,7 +153,7 @@ with_progress()
 	if ((status)); then
 		say "$title failed after $(elapsed "$begin"):"
 		grep -aE -m 20 'error:|Error |ERROR|fatal:|undefined|No space|\*\*\*' "$log" >&2 || tail -n 20 "$log" >&2
-		say "all of it is in $log"
+		say "the complete log is $log"
 		return "$status"
 	fi
 	say "$title: done in $(elapsed "$begin")"

@@ -38,7 +38,8 @@ splat_patterns=(
 )
 
 # What looks like one and is none.
-splat_innocent='mitigat|Speculative|spec_rstack|Retbleed|FAULT_INJECTION|WARNING: .*(insecure|not recommended)|ODEBUG: selftest'
+# Memory that does not go offline is no fault of the kernel: it says which page is in the way.
+splat_innocent='mitigat|Speculative|spec_rstack|Retbleed|FAULT_INJECTION|WARNING: .*(insecure|not recommended)|ODEBUG: selftest|page dumped because: (unmovable page|migration failure)'
 
 # first_splat LOG: the first one with what follows it, nothing when there is none.
 first_splat()

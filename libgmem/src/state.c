@@ -55,21 +55,28 @@ static int cannot_query(int r, uint64_t offset, struct gmem_error *error)
 			 "The kernel does not say what the memory holds (errno %d).", -r);
 }
 
-int gmem_resident(const struct gmem *memory, int fd, uint64_t offset, uint64_t bytes,
-		  uint64_t *resident, struct gmem_error *error)
+/* A failure is said to be at that place. */
+static int resident_or_say(const struct gmem *memory, int fd, uint64_t offset, uint64_t bytes,
+			   uint64_t place, uint64_t *resident, struct gmem_error *error)
 {
 	uint64_t pages;
 	int r;
 
 	r = memory->vm->sys->cachestat(fd, offset, bytes, &pages);
 	if (r == -ENOSYS)
-		return gmem_fail(error, GMEM_STEP_QUERY, r, GMEM_NOWHERE, offset,
+		return gmem_fail(error, GMEM_STEP_QUERY, r, GMEM_NOWHERE, place,
 				 "The kernel does not say what the memory holds: it has no "
 				 "cachestat() (CONFIG_CACHESTAT_SYSCALL).");
 	if (r < 0)
-		return cannot_query(r, offset, error);
+		return cannot_query(r, place, error);
 	*resident = pages * memory->vm->page;
 	return 0;
+}
+
+int gmem_resident(const struct gmem *memory, int fd, uint64_t offset, uint64_t bytes,
+		  uint64_t *resident, struct gmem_error *error)
+{
+	return resident_or_say(memory, fd, offset, bytes, offset, resident, error);
 }
 
 PUBLIC int gmem_next_range(struct gmem_vm *vm, uint64_t gpa, uint64_t end,
@@ -164,10 +171,11 @@ PUBLIC int gmem_stats(struct gmem *memory, struct gmem_stats *ret_stats, struct 
 	stats.shared_bytes = stats.bytes - stats.private_bytes;
 	if (r < 0)
 		return cannot_query(r, GMEM_NOWHERE, error);
-	r = gmem_resident(memory, memory->fd, 0, memory->bytes, &stats.resident_guest, error);
+	r = resident_or_say(memory, memory->fd, 0, memory->bytes, GMEM_NOWHERE,
+			    &stats.resident_guest, error);
 	if (!r && memory->mode == GMEM_MODE_DUAL)
-		r = gmem_resident(memory, memory->shared_fd, 0, memory->bytes,
-				  &stats.resident_shared, error);
+		r = resident_or_say(memory, memory->shared_fd, 0, memory->bytes, GMEM_NOWHERE,
+				    &stats.resident_shared, error);
 	if (r < 0)
 		return r;
 	gmem_copy_out(ret_stats, &stats, sizeof(stats));

@@ -199,7 +199,7 @@ static void create(unsigned long type)
 	expect("KVM_CAP_GMEM", caps,
 	       KVM_GMEM_CAP_CONVERT | KVM_GMEM_CAP_RANGES | KVM_GMEM_CAP_ZERO_RANGE |
 	       KVM_GMEM_CAP_SEEK | KVM_GMEM_CAP_MEMPOLICY | KVM_GMEM_CAP_LINK |
-	       KVM_GMEM_CAP_CLONE);
+	       KVM_GMEM_CAP_CLONE | KVM_GMEM_CAP_SHARE);
 
 	step("2. Memory: %lu KiB, and a mapping of it", SIZE >> 10);
 	memory = must("KVM_CREATE_GUEST_MEMFD", ioctl(vm, KVM_CREATE_GUEST_MEMFD, &gm));

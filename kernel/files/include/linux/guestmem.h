@@ -57,17 +57,8 @@ struct guestmem_view {
  *	the range until @invalidate_end.  May sleep.
  * @invalidate_end: the counterpart, called for the same range and with the
  *	same bindings as the begin.
- * @make_private: optional; a populated folio becomes private, contents kept
- * @make_shared: optional; a populated folio becomes shared, contents kept
  * @reclaim: optional; a folio is being freed, and its contents need not be
  *	kept.  Called with the folio locked.  Must not sleep.
- *
- * @make_private and @make_shared run after @invalidate_begin and before the
- * new state is visible, with the inode's invalidate_lock held exclusively.
- * They cannot fail.
- *
- * @make_shared and @reclaim are separate because conversion keeps contents and
- * freeing does not.
  */
 struct guestmem_ops {
 	struct module *owner;
@@ -75,8 +66,6 @@ struct guestmem_ops {
 				 pgoff_t end, enum guestmem_state states);
 	void (*invalidate_end)(struct guestmem_view *view, pgoff_t start,
 			       pgoff_t end);
-	void (*make_private)(struct folio *folio);
-	void (*make_shared)(struct folio *folio);
 	void (*reclaim)(struct folio *folio);
 };
 
@@ -106,6 +95,7 @@ struct inode *guestmem_clone(struct inode *golden, const char *name);
 struct file *guestmem_open(struct inode *inode, const char *name,
 			   const struct file_operations *fops,
 			   void *private_data);
+struct file *guestmem_open_shared(struct inode *inode, const char *name);
 
 /* view.c */
 void guestmem_attach(struct inode *inode, struct guestmem_view *view);

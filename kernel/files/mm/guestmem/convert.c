@@ -9,100 +9,213 @@
 #include <linux/export.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
-#include <linux/pagevec.h>
+#include <linux/sched/signal.h>
 #include <linux/swap.h>
 
 #include "internal.h"
 
-/* Unmap what is shared of [@start, @end) from all userspace. */
-static void gmem_unmap_shared(struct inode *inode, pgoff_t start, pgoff_t end)
+/*
+ * Unmap what is shared of [@start, @end) from all userspace.  What is private
+ * between two runs is not mapped, so go over it: unmapping costs a walk of all
+ * mappings, notifiers and a flush, which is too much to do it for each run.
+ */
+static int gmem_unmap_shared(struct inode *inode, pgoff_t start, pgoff_t end)
 {
 	pgoff_t s, e;
 
-	for (s = start; guestmem_next_run(inode, &s, &e, end, GUESTMEM_SHARED); s = e)
+	for (s = start; guestmem_next_run(inode, &s, &e, end, GUESTMEM_SHARED); s = e) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+
+		e = gmem_piece_end(inode, s, end);
 		unmap_mapping_pages(inode->i_mapping, s, e - s, true);
+		cond_resched();
+	}
+
+	return 0;
 }
 
 /*
- * Check that nobody but the page cache holds what is in @states of [@start,
- * @end): no pin, no page table, no system call in flight.
+ * Check that nobody but the page cache holds a folio of [@start, @end): no pin,
+ * no page table, no system call in flight.
  *
  * Folios that are just allocated sit in a per-CPU batch on their way to the
- * LRU, which holds a reference.  Flush the batches, but only when a folio looks
- * busy, of this CPU first, and of all CPUs once a call.
+ * LRU, which holds a reference.  Flush this CPU's when a folio looks busy, once
+ * a call, or all of them with @drain_all; see gmem_retry().
  */
 static int gmem_check_idle(struct inode *inode, pgoff_t start, pgoff_t end,
-			   enum guestmem_state states, pgoff_t *busy)
+			   bool drain_all, bool *drained, pgoff_t *busy)
 {
-	int drained = 0;
-	pgoff_t s, e;
 	int r;
 
-	for (s = start; guestmem_next_run(inode, &s, &e, end, states); s = e) {
-		*busy = s;
-		while ((r = gmem_check_folios(inode, busy, e, true))) {
-			if (r != -EAGAIN || drained == 2)
-				return r;
-			if (drained++ == 0)
-				lru_add_drain();
-			else
-				lru_add_drain_all();
-		}
+	*busy = start;
+	while ((r = gmem_check_folios(inode, busy, end, true))) {
+		if (r != -EAGAIN || *drained)
+			return r;
+		*drained = true;
+		if (drain_all)
+			lru_add_drain_all();
+		else
+			lru_add_drain();
 	}
 
 	return 0;
 }
 
-/* Tell the hypervisor of each populated folio that is about to leave @from. */
-static void gmem_make_folios(struct gmem_inode *gi, pgoff_t start, pgoff_t end,
-			     enum guestmem_state from)
+/* How often to look again without the lock, while it is always another page. */
+#define GMEM_RETRIES	4
+
+/**
+ * struct gmem_try - attempts to find that nobody holds any page of a range
+ * @nr: how many have failed
+ * @busy: the page that was in the way of the last one
+ */
+struct gmem_try {
+	unsigned int nr;
+	pgoff_t busy;
+};
+
+/*
+ * Should the caller, who has dropped invalidate_lock, try again after @r?
+ *
+ * Not before all have let go who hold a page for a moment, and without being
+ * seen doing anything with it: those who look pages up without the lock, in RCU
+ * sections, are waited for and kept off; the batches of other CPUs are flushed,
+ * by their own workers, which have to wait for whatever runs there with a higher
+ * priority.  With the lock held, everybody else would wait too.
+ *
+ * Whose page is still busy after that, holds it.  Another page may have been
+ * allocated meanwhile; so that a guest that populates its memory cannot go on
+ * like that, flush with the lock held in the end.
+ */
+static bool gmem_retry(struct gmem_inode *gi, struct gmem_try *try, int r,
+		       pgoff_t busy)
 {
-	void (*make)(struct folio *folio) = from == GUESTMEM_SHARED ?
-		gi->ops->make_private : gi->ops->make_shared;
-	struct inode *inode = &gi->vfs_inode;
-	struct folio_batch fbatch;
-	pgoff_t s, e, next;
-	unsigned int i;
-
-	if (!make)
-		return;
-
-	folio_batch_init(&fbatch);
-	for (s = start; guestmem_next_run(inode, &s, &e, end, from); s = e) {
-		next = s;
-		while (filemap_get_folios(inode->i_mapping, &next, e - 1,
-					  &fbatch)) {
-			for (i = 0; i < folio_batch_count(&fbatch); i++)
-				make(fbatch.folios[i]);
-			folio_batch_release(&fbatch);
-			cond_resched();
-		}
+	if (r != -EAGAIN || try->nr > GMEM_RETRIES ||
+	    (try->nr && try->busy == busy) || fatal_signal_pending(current)) {
+		if (try->nr)
+			atomic_dec(&gi->keep_off);
+		return false;
 	}
+
+	if (!try->nr) {
+		atomic_inc(&gi->keep_off);
+		synchronize_rcu_expedited();
+	}
+	lru_add_drain_all();
+	try->busy = busy;
+	try->nr++;
+
+	return true;
 }
 
-static int gmem_check_poison(struct inode *inode, pgoff_t start, pgoff_t end,
-			     enum guestmem_state from, pgoff_t *bad)
+static bool gmem_last_try(const struct gmem_try *try)
 {
-	pgoff_t s, e;
-	int r;
+	return try->nr > GMEM_RETRIES;
+}
 
+/*
+ * Check whether the runs of [@start, @end) that are in state @from can leave it:
+ * to become private they have to be idle, and to be zeroed free of poison.
+ *
+ * Return: 0, with the number of their pages in @nr; -EAGAIN or -EHWPOISON with
+ * the page in @bad; or -EINTR for a fatal signal.
+ */
+static int gmem_check_runs(struct inode *inode, pgoff_t start, pgoff_t end,
+			   enum guestmem_state from, bool zero,
+			   const struct gmem_try *try, unsigned long *nr,
+			   pgoff_t *bad)
+{
+	bool drained = false;
+	pgoff_t s, e;
+	int r = 0;
+
+	*nr = 0;
 	for (s = start; guestmem_next_run(inode, &s, &e, end, from); s = e) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+
 		*bad = s;
-		r = gmem_check_folios(inode, bad, e, false);
+		if (from == GUESTMEM_SHARED)
+			r = gmem_check_idle(inode, s, e, gmem_last_try(try),
+					    &drained, bad);
+		else if (zero)
+			r = gmem_check_folios(inode, bad, e, false);
 		if (r)
 			return r;
+
+		*nr += e - s;
+		cond_resched();
 	}
 
 	return 0;
 }
 
-static void gmem_zero_runs(struct inode *inode, pgoff_t start, pgoff_t end,
-			   enum guestmem_state from)
+static void gmem_forget_runs(struct inode *inode, pgoff_t start, pgoff_t end,
+			     enum guestmem_state from)
 {
 	pgoff_t s, e;
 
-	for (s = start; guestmem_next_run(inode, &s, &e, end, from); s = e)
-		gmem_zero_folios(inode, s, e);
+	for (s = start; guestmem_next_run(inode, &s, &e, end, from); s = e) {
+		gmem_forget_folios(inode, s, e);
+		cond_resched();
+	}
+}
+
+/* One attempt of guestmem_convert(); also takes the lock. */
+static int gmem_convert(struct gmem_inode *gi, pgoff_t start, pgoff_t end,
+			enum guestmem_state to, bool zero,
+			const struct gmem_try *try, pgoff_t *error_index)
+{
+	enum guestmem_state from = GUESTMEM_ANY & ~to;
+	struct inode *inode = &gi->vfs_inode;
+	pgoff_t bad = *error_index;
+	unsigned long nr = 0;
+	int r;
+	MA_STATE(mas, &gi->share, 0, 0);
+
+	if (down_write_killable(&inode->i_mapping->invalidate_lock))
+		return -EINTR;
+
+	r = gi->frozen ? -EPERM : 0;
+	if (r || !gmem_share_trim(gi, &start, &end, to))
+		goto unlock;
+
+	r = gmem_share_prepare(gi, &mas, start, end, to);
+	if (r)
+		goto unlock;
+
+	if (to == GUESTMEM_PRIVATE)
+		r = gmem_unmap_shared(inode, start, end);
+	if (!r)
+		r = gmem_check_runs(inode, start, end, from, zero, try, &nr,
+				    &bad);
+	if (r) {
+		if (r != -EINTR)
+			*error_index = bad;
+		gmem_share_abort(&mas);
+		goto unlock;
+	}
+
+	/*
+	 * From here on nothing can fail.  Who looks a page up waits for the
+	 * lock, so that between begin and end, which others may wait for too,
+	 * there is nothing but the store, for those who ask without the lock.
+	 */
+	if (zero) {
+		gmem_invalidate_begin(gi, start, end, from);
+		gmem_invalidate_end(gi, start, end);
+		gmem_forget_runs(inode, start, end, from);
+	}
+	gmem_invalidate_begin(gi, start, end, from);
+	gmem_share_commit(&mas, to);
+	gmem_invalidate_end(gi, start, end);
+
+	WRITE_ONCE(gi->nr_private, to == GUESTMEM_PRIVATE ?
+		   gi->nr_private + nr : gi->nr_private - nr);
+unlock:
+	filemap_invalidate_unlock(inode->i_mapping);
+	return r;
 }
 
 /**
@@ -127,18 +240,14 @@ static void gmem_zero_runs(struct inode *inode, pgoff_t start, pgoff_t end,
  * Return: 0; -EAGAIN if a page that would become private is in use by somebody
  * but the guest; -EHWPOISON if such a page, or one to be zeroed, is broken;
  * -EPERM if the memory is frozen; -EOPNOTSUPP for @zero in a clone; -ENOMEM;
- * -EINTR if a fatal signal came while waiting for the lock.
+ * -EINTR for a fatal signal.
  */
 int guestmem_convert(struct inode *inode, pgoff_t start, pgoff_t end,
 		     enum guestmem_state to, bool zero, pgoff_t *error_index)
 {
-	enum guestmem_state from = GUESTMEM_ANY & ~to;
 	struct gmem_inode *gi = GMEM_I(inode);
-	pgoff_t bad = start;
+	struct gmem_try try = {};
 	int r;
-	MA_STATE(mas, &gi->share, 0, 0);
-
-	*error_index = start;
 
 	/*
 	 * What shows through would have to be hidden for each run, and one of
@@ -147,42 +256,58 @@ int guestmem_convert(struct inode *inode, pgoff_t start, pgoff_t end,
 	if (zero && gi->golden)
 		return -EOPNOTSUPP;
 
+	do {
+		*error_index = start;
+		r = gmem_convert(gi, start, end, to, zero, &try, error_index);
+	} while (gmem_retry(gi, &try, r, *error_index));
+
+	return r;
+}
+EXPORT_SYMBOL_GPL(guestmem_convert);
+
+/* One attempt of guestmem_freeze(); also takes the lock. */
+static int gmem_freeze(struct gmem_inode *gi, const struct gmem_try *try,
+		       pgoff_t *error_index)
+{
+	struct inode *inode = &gi->vfs_inode;
+	pgoff_t end = gmem_nr_pages(inode);
+	bool drained = false;
+	pgoff_t bad = 0;
+	int r = 0;
+
 	if (down_write_killable(&inode->i_mapping->invalidate_lock))
 		return -EINTR;
 
-	r = gi->frozen ? -EPERM : 0;
-	if (r || !gmem_share_trim(gi, &start, &end, to))
+	if (gi->frozen)
 		goto unlock;
 
-	r = gmem_share_prepare(gi, &mas, start, end, to);
+	r = gmem_unmap_shared(inode, 0, end);
 	if (r)
 		goto unlock;
 
-	if (to == GUESTMEM_PRIVATE) {
-		gmem_unmap_shared(inode, start, end);
-		r = gmem_check_idle(inode, start, end, GUESTMEM_SHARED, &bad);
-	} else if (zero) {
-		r = gmem_check_poison(inode, start, end, from, &bad);
-	}
+	/*
+	 * Pairs with guestmem_peek_folio(): who has got a folio without the
+	 * lock either is found here, or finds that it has to keep off.  That is
+	 * all that anybody sees of an attempt that fails.
+	 */
+	WRITE_ONCE(gi->freezing, true);
+	smp_mb();
+
+	r = gmem_check_idle(inode, 0, end, gmem_last_try(try), &drained, &bad);
 	if (r) {
-		*error_index = bad;
-		gmem_share_abort(&mas);
+		if (r != -EINTR)
+			*error_index = bad;
+		WRITE_ONCE(gi->freezing, false);
 		goto unlock;
 	}
 
-	/* From here on nothing can fail. */
-	gmem_invalidate_begin(gi, start, end, from);
-	if (zero)
-		gmem_zero_runs(inode, start, end, from);
-	gmem_make_folios(gi, start, end, from);
-	gmem_share_commit(&mas, to);
-	gmem_invalidate_end(gi, start, end);
-
+	WRITE_ONCE(gi->frozen, true);
+	gmem_invalidate_begin(gi, 0, end, GUESTMEM_ANY);
+	gmem_invalidate_end(gi, 0, end);
 unlock:
 	filemap_invalidate_unlock(inode->i_mapping);
 	return r;
 }
-EXPORT_SYMBOL_GPL(guestmem_convert);
 
 /**
  * guestmem_freeze - make the contents and the state of memory immutable
@@ -198,47 +323,25 @@ EXPORT_SYMBOL_GPL(guestmem_convert);
  *
  * Context: may sleep; takes the mapping's invalidate_lock exclusively.
  * Return: 0; -EAGAIN if a page is in use by somebody but the guest, who might
- * write to it; -EHWPOISON if one is broken; -EOPNOTSUPP for a clone; -EINTR if
- * a fatal signal came while waiting for the lock.
+ * write to it; -EHWPOISON if one is broken; -EOPNOTSUPP for a clone; -EINTR for a
+ * fatal signal.
  */
 int guestmem_freeze(struct inode *inode, pgoff_t *error_index)
 {
 	struct gmem_inode *gi = GMEM_I(inode);
-	pgoff_t end = gmem_nr_pages(inode);
-	pgoff_t bad = 0;
-	int r = 0;
+	struct gmem_try try = {};
+	int r;
 
 	*error_index = 0;
 
 	if (gi->golden)
 		return -EOPNOTSUPP;
 
-	if (down_write_killable(&inode->i_mapping->invalidate_lock))
-		return -EINTR;
+	do {
+		*error_index = 0;
+		r = gmem_freeze(gi, &try, error_index);
+	} while (gmem_retry(gi, &try, r, *error_index));
 
-	if (gi->frozen)
-		goto unlock;
-
-	unmap_mapping_pages(inode->i_mapping, 0, end, true);
-
-	/*
-	 * Pairs with guestmem_peek_folio(): who has got a folio without the
-	 * lock either is found here, or finds that the memory is frozen.
-	 */
-	WRITE_ONCE(gi->frozen, true);
-	smp_mb();
-
-	r = gmem_check_idle(inode, 0, end, GUESTMEM_ANY, &bad);
-	if (r) {
-		*error_index = bad;
-		WRITE_ONCE(gi->frozen, false);
-		goto unlock;
-	}
-
-	gmem_invalidate_begin(gi, 0, end, GUESTMEM_ANY);
-	gmem_invalidate_end(gi, 0, end);
-unlock:
-	filemap_invalidate_unlock(inode->i_mapping);
 	return r;
 }
 EXPORT_SYMBOL_GPL(guestmem_freeze);

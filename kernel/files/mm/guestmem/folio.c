@@ -14,39 +14,27 @@
 #include <linux/highmem.h>
 #include <linux/mm.h>
 #include <linux/pagevec.h>
-#include <linux/rcupdate_wait.h>
+#include <linux/rwsem.h>
 #include <linux/sched/signal.h>
 
 #include "internal.h"
 
 /*
- * Put @folio, a copy of what shows through, in place of that.  The guests that
- * run in @gi may have mapped the page below: such mappings go before there is a
- * new page to write to, and none can come up until it is there.
- */
-static int gmem_add_copy(struct gmem_inode *gi, struct folio *folio,
-			 pgoff_t index)
-{
-	struct address_space *mapping = gi->vfs_inode.i_mapping;
-	int err;
-
-	gmem_invalidate_begin(gi, index, index + 1, GUESTMEM_ANY);
-	err = filemap_add_folio(mapping, folio, index,
-				mapping_gfp_mask(mapping));
-	gmem_invalidate_end(gi, index, index + 1);
-
-	return err;
-}
-
-/*
  * A new folio for @index in the page cache, locked: a copy of what shows
  * through, or not initialised where nothing does.
+ *
+ * The guests that run in a clone may have mapped what showed through here, at
+ * whatever time that was, so each new folio of a clone is followed by an
+ * invalidation, whatever shows through now.  Until that is done nobody gets the
+ * folio: it is locked, and not up to date for those who look without the lock.
+ * Nothing sleeps for memory between begin and end.
  */
 static struct folio *gmem_new_folio(struct inode *inode, pgoff_t index)
 {
 	struct address_space *mapping = inode->i_mapping;
 	struct gmem_inode *gi = GMEM_I(inode);
 	struct folio *folio, *golden;
+	bool copied = false;
 	int err;
 
 	folio = gmem_alloc_folio(gi, index);
@@ -59,29 +47,38 @@ static struct folio *gmem_new_folio(struct inode *inode, pgoff_t index)
 		if (!folio_test_hwpoison(golden))
 			err = folio_mc_copy(folio, golden);
 		folio_put(golden);
-		if (!err) {
-			folio_mark_uptodate(folio);
-			err = gmem_add_copy(gi, folio, index);
-		}
-	} else {
-		err = filemap_add_folio(mapping, folio, index,
-					mapping_gfp_mask(mapping));
+		if (err)
+			goto err_put;
+		copied = true;
 	}
 
-	if (err) {
-		folio_put(folio);
-		return ERR_PTR(err);
+	err = filemap_add_folio(mapping, folio, index,
+				mapping_gfp_mask(mapping));
+	if (err)
+		goto err_put;
+
+	atomic_long_inc(&gi->node_pages[folio_nid(folio)]);
+	if (gi->golden) {
+		gmem_invalidate_begin(gi, index, index + 1, GUESTMEM_ANY);
+		gmem_invalidate_end(gi, index, index + 1);
 	}
+	if (copied)
+		folio_mark_uptodate(folio);
 
 	return folio;
+
+err_put:
+	folio_put(folio);
+	return ERR_PTR(err);
 }
 
-/* The memory's own folio of a page, as guestmem_get_folio(). */
+/* The memory's own folio of a page, as guestmem_get_folio(); not of frozen memory. */
 struct folio *gmem_get_folio(struct inode *inode, pgoff_t index)
 {
 	struct folio *folio;
 
 	lockdep_assert_held(&inode->i_mapping->invalidate_lock);
+	VM_WARN_ON_ONCE(GMEM_I(inode)->frozen);
 
 	do {
 		folio = filemap_lock_folio(inode->i_mapping, index);
@@ -89,6 +86,15 @@ struct folio *gmem_get_folio(struct inode *inode, pgoff_t index)
 			folio = gmem_new_folio(inode, index);
 	} while (folio == ERR_PTR(-EEXIST));
 
+	return folio;
+}
+
+/* What holes of frozen memory read as, with a reference: nobody's own. */
+static struct folio *gmem_get_zero_folio(void)
+{
+	struct folio *folio = page_folio(ZERO_PAGE(0));
+
+	folio_get(folio);
 	return folio;
 }
 
@@ -103,6 +109,8 @@ struct folio *gmem_get_folio(struct inode *inode, pgoff_t index)
  * folio may be poisoned.  For reading, a clone gives out the golden folio where
  * that shows through; the first time that one is asked for to write to, it
  * becomes a copy, and guest mappings of the old one have been removed by then.
+ * Frozen memory allocates nothing: its holes are the kernel's zero page, which
+ * has no index.
  *
  * Context: may sleep.  The caller holds the mapping's invalidate_lock.
  * Return: the folio, locked and with a reference, or an ERR_PTR(): -EPERM for
@@ -119,14 +127,17 @@ struct folio *guestmem_get_folio(struct inode *inode, pgoff_t index,
 		return gi->frozen ? ERR_PTR(-EPERM) : gmem_get_folio(inode, index);
 
 	*writable = !gi->frozen;
-	if (!gi->golden)
+	if (!gi->golden && !gi->frozen)
 		return gmem_get_folio(inode, index);
 
 	folio = filemap_lock_folio(inode->i_mapping, index);
 	if (!IS_ERR(folio))
 		return folio;
 
-	folio = gmem_golden_folio(gi, index);
+	if (gi->frozen)
+		folio = gmem_get_zero_folio();
+	else
+		folio = gmem_golden_folio(gi, index);
 	if (!folio)
 		return gmem_get_folio(inode, index);
 
@@ -146,7 +157,8 @@ EXPORT_SYMBOL_GPL(guestmem_get_folio);
  * any time.  Writing to the folio is safe as long as the reference is held,
  * since freezing fails meanwhile.
  *
- * Context: any; the caller holds rcu_read_lock().
+ * Context: any; the caller holds rcu_read_lock(), and drops the reference before
+ *	    that, or whoever converts takes it for a use from outside.
  * Return: the folio, initialised, with a reference, not locked; or NULL.
  */
 struct folio *guestmem_peek_folio(struct inode *inode, pgoff_t index,
@@ -154,15 +166,24 @@ struct folio *guestmem_peek_folio(struct inode *inode, pgoff_t index,
 {
 	struct folio *folio;
 
-	folio = filemap_get_folio(inode->i_mapping, index);
-	if (IS_ERR(folio))
-		folio = write ? NULL : gmem_golden_folio(GMEM_I(inode), index);
-	if (!folio)
+	/* Pairs with synchronize_rcu() in gmem_retry(). */
+	if (atomic_read(&GMEM_I(inode)->keep_off))
 		return NULL;
+
+	folio = filemap_get_folio(inode->i_mapping, index);
+	if (IS_ERR(folio)) {
+		if (write)
+			return NULL;
+		if (guestmem_frozen(inode))
+			return gmem_get_zero_folio();
+		folio = gmem_golden_folio(GMEM_I(inode), index);
+		if (!folio)
+			return NULL;
+	}
 
 	/* Getting the reference was a full barrier; see guestmem_freeze(). */
 	if (!folio_test_uptodate(folio) || folio_test_hwpoison(folio) ||
-	    (write && guestmem_frozen(inode))) {
+	    (write && READ_ONCE(GMEM_I(inode)->freezing))) {
 		folio_put(folio);
 		return NULL;
 	}
@@ -188,13 +209,33 @@ void guestmem_init_folio(struct folio *folio)
 {
 	VM_WARN_ON_ONCE_FOLIO(!folio_test_locked(folio), folio);
 
-	if (folio_test_uptodate(folio))
+	if (folio_test_uptodate(folio) || is_zero_folio(folio))
 		return;
 
 	gmem_zero_folio(folio);
 	folio_mark_uptodate(folio);
 }
 EXPORT_SYMBOL_GPL(guestmem_init_folio);
+
+/*
+ * One more step of a walk of folios in an RCU section.  Where that cannot be
+ * preempted, or a grace period would wait for all of the walk, leave it now and
+ * then, and take it up again behind the folio that was looked at.
+ *
+ * Return: false if the walk is to end, because of a fatal signal.
+ */
+bool gmem_rcu_pause(struct xa_state *xas, unsigned int *steps)
+{
+	if (++*steps % GMEM_RCU_STEPS)
+		return true;
+
+	xas_pause(xas);
+	rcu_read_unlock();
+	cond_resched();
+	rcu_read_lock();
+
+	return !fatal_signal_pending(current);
+}
 
 /**
  * gmem_check_folios - look for folios that are poisoned or in use
@@ -212,17 +253,19 @@ EXPORT_SYMBOL_GPL(guestmem_init_folio);
  *
  * Nothing can enter or leave the page cache meanwhile, as both need the lock.
  *
- * Context: the caller holds the mapping's invalidate_lock exclusively.
- * Return: 0, -EHWPOISON or -EAGAIN.
+ * Context: the caller holds the mapping's invalidate_lock, with @idle
+ * exclusively.
+ * Return: 0, -EHWPOISON, -EAGAIN, or -EINTR for a fatal signal.
  */
 int gmem_check_folios(struct inode *inode, pgoff_t *index, pgoff_t end,
 		      bool idle)
 {
 	XA_STATE(xas, &inode->i_mapping->i_pages, *index);
+	unsigned int steps = 0;
 	struct folio *folio;
 	int r = 0;
 
-	lockdep_assert_held_write(&inode->i_mapping->invalidate_lock);
+	lockdep_assert_held(&inode->i_mapping->invalidate_lock);
 
 	rcu_read_lock();
 	xas_for_each(&xas, folio, end - 1) {
@@ -238,9 +281,9 @@ int gmem_check_folios(struct inode *inode, pgoff_t *index, pgoff_t end,
 			break;
 		}
 
-		if (need_resched()) {
-			xas_pause(&xas);
-			cond_resched_rcu();
+		if (!gmem_rcu_pause(&xas, &steps)) {
+			r = -EINTR;
+			break;
 		}
 	}
 	rcu_read_unlock();
@@ -248,28 +291,63 @@ int gmem_check_folios(struct inode *inode, pgoff_t *index, pgoff_t end,
 	return r;
 }
 
-/* Zero what is populated of [@start, @end); the rest reads as zero anyway. */
-void gmem_zero_folios(struct inode *inode, pgoff_t start, pgoff_t end)
+/*
+ * Let what is populated of [@start, @end) read as zero, without zeroing all of
+ * it here: it becomes as good as new, and whoever comes first initialises it.
+ * Nobody has it mapped.  Who holds a folio may be going to write to it, and what
+ * is written later has to stay: zero such a folio now.
+ */
+void gmem_forget_folios(struct inode *inode, pgoff_t start, pgoff_t end)
 {
-	struct folio_batch fbatch;
-	unsigned int i;
+	XA_STATE(xas, &inode->i_mapping->i_pages, start);
+	unsigned int steps = 0;
+	struct folio *folio;
 
 	lockdep_assert_held_write(&inode->i_mapping->invalidate_lock);
 
-	folio_batch_init(&fbatch);
-	while (start < end &&
-	       filemap_get_folios(inode->i_mapping, &start, end - 1, &fbatch)) {
-		for (i = 0; i < folio_batch_count(&fbatch); i++) {
-			struct folio *folio = fbatch.folios[i];
+	rcu_read_lock();
+	xas_for_each(&xas, folio, end - 1) {
+		if (xas_retry(&xas, folio))
+			continue;
 
-			folio_lock(folio);
+		folio_clear_uptodate(folio);
+		/* Pairs with guestmem_peek_folio(): a reference, or not up to date. */
+		smp_mb__after_atomic();
+		if (folio_ref_count(folio) != folio_nr_pages(folio)) {
 			gmem_zero_folio(folio);
 			folio_mark_uptodate(folio);
-			folio_unlock(folio);
 		}
-		folio_batch_release(&fbatch);
-		cond_resched();
+
+		/* The conversion has begun, and comes to its end. */
+		gmem_rcu_pause(&xas, &steps);
 	}
+	rcu_read_unlock();
+}
+
+/*
+ * Let those in who wait for the lock, which the caller holds in mode @write, and
+ * who would keep all others waiting.
+ *
+ * Return: 0 with the lock held; or, with the lock dropped, -EINTR for a fatal
+ * signal.
+ */
+static int gmem_relax(struct gmem_inode *gi, bool write)
+{
+	struct rw_semaphore *lock = &gi->vfs_inode.i_mapping->invalidate_lock;
+	bool killed = fatal_signal_pending(current);
+
+	if (!killed && !need_resched() && !rwsem_is_contended(lock))
+		return 0;
+
+	if (write)
+		up_write(lock);
+	else
+		up_read(lock);
+	if (killed)
+		return -EINTR;
+
+	cond_resched();
+	return write ? down_write_killable(lock) : down_read_killable(lock);
 }
 
 static long gmem_punch_hole(struct inode *inode, loff_t offset, loff_t len)
@@ -279,33 +357,39 @@ static long gmem_punch_hole(struct inode *inode, loff_t offset, loff_t len)
 	pgoff_t start = offset >> PAGE_SHIFT;
 	pgoff_t end = min_t(pgoff_t, (offset + len) >> PAGE_SHIFT,
 			    gmem_nr_pages(inode));
+	pgoff_t next;
 	int r;
 
 	if (start >= end)
 		return 0;
 
-	filemap_invalidate_lock(mapping);
-	if (gi->frozen) {
-		r = -EPERM;
-		goto unlock;
+	if (down_write_killable(&mapping->invalidate_lock))
+		return -EINTR;
+
+	r = gi->frozen ? -EPERM : gmem_hide_golden(gi, start, end);
+	while (!r) {
+		next = gmem_piece_end(inode, start, end);
+
+		/* Who looks a page up now waits for the lock, and then finds none. */
+		gmem_invalidate_begin(gi, start, next, GUESTMEM_ANY);
+		gmem_invalidate_end(gi, start, next);
+
+		/*
+		 * With even_cows, so that the PTEs that memory failure left go
+		 * too: what is punched out is as good as new.
+		 */
+		unmap_mapping_pages(mapping, start, next - start, true);
+		truncate_inode_pages_range(mapping, (loff_t)start << PAGE_SHIFT,
+					   ((loff_t)next << PAGE_SHIFT) - 1);
+
+		start = next;
+		if (start == end)
+			break;
+		if (gmem_relax(gi, true))
+			return -EINTR;
+		r = gi->frozen ? -EPERM : 0;
 	}
 
-	gmem_invalidate_begin(gi, start, end, GUESTMEM_ANY);
-
-	r = gmem_hide_golden(gi, start, end);
-	if (r)
-		goto end;
-
-	/*
-	 * With even_cows, so that the PTEs that memory failure left go too:
-	 * what is punched out is as good as new.
-	 */
-	unmap_mapping_pages(mapping, start, end - start, true);
-	truncate_inode_pages_range(mapping, (loff_t)start << PAGE_SHIFT,
-				   ((loff_t)end << PAGE_SHIFT) - 1);
-end:
-	gmem_invalidate_end(gi, start, end);
-unlock:
 	filemap_invalidate_unlock(mapping);
 
 	return r;
@@ -316,9 +400,40 @@ static int gmem_zero_clone(struct gmem_inode *gi, pgoff_t start, pgoff_t end)
 {
 	int r;
 
-	gmem_invalidate_begin(gi, start, end, GUESTMEM_ANY);
 	r = gmem_hide_golden(gi, start, end);
+	if (r)
+		return r;
+
+	gmem_invalidate_begin(gi, start, end, GUESTMEM_ANY);
 	gmem_invalidate_end(gi, start, end);
+
+	return 0;
+}
+
+/* Zero the next few folios of [*@start, @end); the rest reads as zero anyway. */
+static int gmem_zero_batch(struct inode *inode, pgoff_t *start, pgoff_t end)
+{
+	struct folio_batch fbatch;
+	unsigned int i;
+	int r = 0;
+
+	folio_batch_init(&fbatch);
+	if (!filemap_get_folios(inode->i_mapping, start, end - 1, &fbatch))
+		*start = end;
+
+	for (i = 0; !r && i < folio_batch_count(&fbatch); i++) {
+		struct folio *folio = fbatch.folios[i];
+
+		folio_lock(folio);
+		if (folio_test_hwpoison(folio)) {
+			r = -EHWPOISON;
+		} else {
+			gmem_zero_folio(folio);
+			folio_mark_uptodate(folio);
+		}
+		folio_unlock(folio);
+	}
+	folio_batch_release(&fbatch);
 
 	return r;
 }
@@ -326,7 +441,8 @@ static int gmem_zero_clone(struct gmem_inode *gi, pgoff_t start, pgoff_t end)
 /*
  * Zero in place: nothing is freed, nothing allocated, and guests keep their
  * mappings, but for those of golden memory.  A guest that runs meanwhile sees
- * each byte old or zero.
+ * each byte old or zero.  So this is one more who writes to the memory, and
+ * holds the lock shared for that; only to hide what shows through, exclusively.
  */
 static long gmem_zero_range(struct inode *inode, loff_t offset, loff_t len)
 {
@@ -340,13 +456,30 @@ static long gmem_zero_range(struct inode *inode, loff_t offset, loff_t len)
 	if (offset + len > i_size_read(inode))
 		return -EINVAL;
 
-	filemap_invalidate_lock(mapping);
+	if (gi->golden)
+		r = down_write_killable(&mapping->invalidate_lock);
+	else
+		r = down_read_killable(&mapping->invalidate_lock);
+	if (r)
+		return -EINTR;
+
 	r = gi->frozen ? -EPERM : gmem_check_folios(inode, &bad, end, false);
-	if (!r && gi->golden)
-		r = gmem_zero_clone(gi, start, end);
-	if (!r)
-		gmem_zero_folios(inode, start, end);
-	filemap_invalidate_unlock(mapping);
+	if (gi->golden) {
+		if (!r)
+			r = gmem_zero_clone(gi, start, end);
+		downgrade_write(&mapping->invalidate_lock);
+	}
+
+	while (!r && start < end) {
+		r = gmem_zero_batch(inode, &start, end);
+		if (r)
+			break;
+		if (gmem_relax(gi, false))
+			return -EINTR;
+		r = gi->frozen ? -EPERM : 0;
+	}
+
+	filemap_invalidate_unlock_shared(mapping);
 
 	return r;
 }
@@ -356,24 +489,24 @@ static long gmem_allocate(struct inode *inode, loff_t offset, loff_t len)
 	struct address_space *mapping = inode->i_mapping;
 	pgoff_t end = (offset + len) >> PAGE_SHIFT;
 	pgoff_t index = offset >> PAGE_SHIFT;
+	struct gmem_inode *gi = GMEM_I(inode);
 	long r = 0;
 
 	/* The size is fixed at creation. */
 	if (offset + len > i_size_read(inode))
 		return -EINVAL;
 
-	filemap_invalidate_lock_shared(mapping);
+	if (down_read_killable(&mapping->invalidate_lock))
+		return -EINTR;
 
-	if (GMEM_I(inode)->frozen)
-		r = -EPERM;
-
-	while (!r && index < end) {
+	while (index < end) {
 		struct folio *folio;
 
-		if (signal_pending(current)) {
+		r = gi->frozen ? -EPERM : 0;
+		if (!r && signal_pending(current))
 			r = -EINTR;
+		if (r)
 			break;
-		}
 
 		folio = gmem_get_folio(inode, index);
 		if (IS_ERR(folio)) {
@@ -392,7 +525,9 @@ static long gmem_allocate(struct inode *inode, loff_t offset, loff_t len)
 		index = folio_next_index(folio);
 		folio_unlock(folio);
 		folio_put(folio);
-		cond_resched();
+
+		if (gmem_relax(gi, false))
+			return -EINTR;
 	}
 
 	filemap_invalidate_unlock_shared(mapping);
@@ -408,15 +543,17 @@ static long gmem_allocate(struct inode *inode, loff_t offset, loff_t len)
  * @offset: first byte; vfs_fallocate() has checked that it is not negative
  * @len: length in bytes, more than 0
  *
- * None of them changes the state of a page.
+ * None of them changes the state of a page.  They are not atomic: tasks that
+ * wait for the lock get it in between, and a fatal signal ends them halfway.
  *
  * Context: may sleep; takes the mapping's invalidate_lock.
  * Return: 0; -EOPNOTSUPP for another mode; -EINVAL if misaligned or, except for
  * holes, beyond the end; -EPERM if the memory is frozen.
  * Allocating: -ENOMEM, -EINTR if a signal is pending, -EHWPOISON if a golden
  * folio that would be copied is poisoned; part of the range may be allocated.
- * Zeroing: -EHWPOISON if a page is poisoned, with nothing changed.
- * Zeroing and punching in a clone: -ENOMEM, with nothing changed.
+ * Zeroing: -EHWPOISON if a page is poisoned.
+ * Zeroing and punching: -EINTR if a fatal signal is pending; in a clone, -ENOMEM.
+ * Nothing has changed, unless the reason came up meanwhile.
  */
 long guestmem_fallocate(struct inode *inode, int mode, loff_t offset,
 			loff_t len)
@@ -469,7 +606,10 @@ static int gmem_error_folio(struct address_space *mapping, struct folio *folio)
 
 static void gmem_free_folio(struct address_space *mapping, struct folio *folio)
 {
-	const struct guestmem_ops *ops = GMEM_I(mapping->host)->ops;
+	struct gmem_inode *gi = GMEM_I(mapping->host);
+	const struct guestmem_ops *ops = gi->ops;
+
+	atomic_long_dec(&gi->node_pages[folio_nid(folio)]);
 
 	/* The mapping is unevictable: this is truncation, and the inode lives. */
 	if (ops->reclaim)

@@ -26,6 +26,7 @@
 void gmem_golden_init(struct gmem_inode *gi)
 {
 	gi->golden = NULL;
+	gi->freezing = false;
 	gi->frozen = false;
 	INIT_LIST_HEAD(&gi->clones);
 	INIT_LIST_HEAD(&gi->clone_entry);
@@ -119,7 +120,7 @@ int gmem_hide_golden(struct gmem_inode *gi, pgoff_t start, pgoff_t end)
 		last = mas.last;
 
 	mas_set_range(&mas, first, last);
-	return mas_store_gfp(&mas, entry, GFP_KERNEL_ACCOUNT);
+	return mas_store_gfp(&mas, entry, GMEM_GFP);
 }
 
 /*

@@ -13,6 +13,8 @@
 #include <linux/magic.h>
 #include <linux/module.h>
 #include <linux/mount.h>
+#include <linux/nodemask.h>
+#include <linux/overflow.h>
 #include <linux/pseudo_fs.h>
 #include <linux/slab.h>
 #include <linux/statfs.h>
@@ -33,9 +35,12 @@ static struct inode *gmem_alloc_inode(struct super_block *sb)
 	/* All of it, so that the inode can be dropped at any step from here. */
 	gi->ops = NULL;
 	gi->flags = 0;
+	gi->nr_private = 0;
+	memset(gi->node_pages, 0, nr_node_ids * sizeof(gi->node_pages[0]));
 	mpol_shared_policy_init(&gi->policy, NULL);
 	gmem_share_init(gi);
 	gmem_golden_init(gi);
+	atomic_set(&gi->keep_off, 0);
 	INIT_LIST_HEAD(&gi->views);
 	init_rwsem(&gi->views_lock);
 
@@ -256,6 +261,30 @@ struct file *guestmem_open(struct inode *inode, const char *name,
 }
 EXPORT_SYMBOL_GPL(guestmem_open);
 
+/**
+ * guestmem_open_shared - make a file that shows what is shared, and no more
+ * @inode: convertible memory; on success the file takes over a reference on it
+ * @name: as for guestmem_open()
+ *
+ * For a process that serves a device: it can map the file, and reach what is
+ * shared as long as it is, and read fdinfo.  It can neither change, free, allocate
+ * (but by touching it) or place the memory, nor give it to a guest.  The file is
+ * no view, and keeps no VM.
+ *
+ * Context: may sleep.
+ * Return: the file, open for reading and writing, or an ERR_PTR(); -EINVAL if the
+ * memory is not convertible.
+ */
+struct file *guestmem_open_shared(struct inode *inode, const char *name)
+{
+	if (!guestmem_convertible(inode))
+		return ERR_PTR(-EINVAL);
+
+	return alloc_file_pseudo(inode, gmem_mnt, name, O_RDWR | O_LARGEFILE,
+				 &gmem_shared_fops);
+}
+EXPORT_SYMBOL_GPL(guestmem_open_shared);
+
 static void gmem_init_once(void *obj)
 {
 	struct gmem_inode *gi = obj;
@@ -268,7 +297,8 @@ static int __init gmem_init(void)
 	struct vfsmount *mnt;
 
 	gmem_inode_cachep = kmem_cache_create("gmem_inode",
-					      sizeof(struct gmem_inode), 0,
+					      struct_size_t(struct gmem_inode, node_pages,
+							    nr_node_ids), 0,
 					      SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT,
 					      gmem_init_once);
 	if (!gmem_inode_cachep)

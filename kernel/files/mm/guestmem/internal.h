@@ -7,6 +7,19 @@
 #include <linux/mempolicy.h>
 #include <linux/pagemap.h>
 #include <linux/rwsem.h>
+#include <linux/sizes.h>
+
+/*
+ * For what grows with what userspace does: charged, and in a cgroup that is at
+ * its limit not a reason to kill anybody.
+ */
+#define GMEM_GFP	(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
+
+/* How many pages to unmap or free before a look at signals, and who waits. */
+#define GMEM_PIECE	(SZ_32M >> PAGE_SHIFT)
+
+/* How many folios to look at in one RCU section. */
+#define GMEM_RCU_STEPS	1024
 
 /**
  * struct gmem_inode - memory that guests run in
@@ -17,8 +30,13 @@
  * @flags: GUESTMEM_CONVERTIBLE, GUESTMEM_INIT_SHARED
  * @policy: where folios are allocated
  * @share: the state of each page, one entry a run (see share.c)
- * @frozen: nothing may change what the memory holds any more; set once, with
- *	invalidate_lock held exclusively
+ * @nr_private: how many pages are private
+ * @keep_off: how many are finding out whether somebody outside holds a page, so
+ *	that who looks without a lock, and so holds one for a moment, does not
+ * @freezing: somebody is finding out whether the memory can be frozen, so that
+ *	who looks without a lock keeps off; stays set once it is
+ * @frozen: nothing may change what the memory holds any more; set once, when
+ *	that is certain, with invalidate_lock held exclusively
  * @golden: of a clone: the frozen memory that shows through (see golden.c)
  * @hidden: of a clone: where it does not show through
  * @clones: of golden memory: its clones, under @views_lock
@@ -28,6 +46,7 @@
  *	this and invalidate_lock exclusively, readers hold either of them: memory
  *	failure comes with the folio lock and may not wait for invalidate_lock,
  *	which is outside of it
+ * @node_pages: how many pages are populated on each node, nr_node_ids of them
  */
 struct gmem_inode {
 	struct inode vfs_inode;
@@ -35,6 +54,9 @@ struct gmem_inode {
 	unsigned int flags;
 	struct shared_policy policy;
 	struct maple_tree share;
+	unsigned long nr_private;
+	atomic_t keep_off;
+	bool freezing;
 	bool frozen;
 	struct inode *golden;
 	struct maple_tree hidden;
@@ -42,6 +64,7 @@ struct gmem_inode {
 	struct list_head clone_entry;
 	struct list_head views;
 	struct rw_semaphore views_lock;
+	atomic_long_t node_pages[];
 };
 
 static inline struct gmem_inode *GMEM_I(const struct inode *inode)
@@ -52,6 +75,16 @@ static inline struct gmem_inode *GMEM_I(const struct inode *inode)
 static inline pgoff_t gmem_nr_pages(const struct inode *inode)
 {
 	return i_size_read(inode) >> PAGE_SHIFT;
+}
+
+/* The end of the next piece of [@start, @end): all where little is populated. */
+static inline pgoff_t gmem_piece_end(const struct inode *inode, pgoff_t start,
+				     pgoff_t end)
+{
+	if (inode->i_mapping->nrpages <= GMEM_PIECE)
+		return end;
+
+	return min(start + GMEM_PIECE, end);
 }
 
 /* view.c */
@@ -72,7 +105,11 @@ struct folio *gmem_get_folio(struct inode *inode, pgoff_t index);
 extern const struct address_space_operations gmem_aops;
 int gmem_check_folios(struct inode *inode, pgoff_t *index, pgoff_t end,
 		      bool idle);
-void gmem_zero_folios(struct inode *inode, pgoff_t start, pgoff_t end);
+void gmem_forget_folios(struct inode *inode, pgoff_t start, pgoff_t end);
+bool gmem_rcu_pause(struct xa_state *xas, unsigned int *steps);
+
+/* map.c */
+extern const struct file_operations gmem_shared_fops;
 
 /* policy.c */
 #ifdef CONFIG_NUMA

@@ -6,6 +6,7 @@
 #include <linux/export.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
+#include <linux/pfn_t.h>
 #include <linux/sizes.h>
 
 #include "internal.h"
@@ -54,6 +55,17 @@ static bool gmem_may_read_frozen(const struct vm_fault *vmf)
 }
 
 /*
+ * A hole of frozen memory, which allocates nothing.  The zero page is not of
+ * this mapping, nor in its rmap; it need not be, as nothing ever takes its place.
+ */
+static vm_fault_t gmem_map_zero(struct vm_fault *vmf)
+{
+	unsigned long pfn = my_zero_pfn(vmf->address);
+
+	return vmf_insert_mixed(vmf->vma, vmf->address, pfn_to_pfn_t(pfn));
+}
+
+/*
  * Looking at the state, getting the folio and installing the PTE are one step
  * under the invalidate_lock.  A conversion comes before all of it, or after,
  * and then finds the PTE, which holds the reference that the lookup got.
@@ -65,7 +77,9 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 	struct folio *folio;
 	vm_fault_t ret;
 
-	filemap_invalidate_lock_shared(inode->i_mapping);
+	/* What becomes of the access of a dying task is no matter. */
+	if (down_read_killable(&inode->i_mapping->invalidate_lock))
+		return VM_FAULT_SIGBUS;
 
 	if (vmf->pgoff >= gmem_nr_pages(inode) ||
 	    guestmem_state(inode, vmf->pgoff) != GUESTMEM_SHARED ||
@@ -74,11 +88,19 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 		goto unlock;
 	}
 
-	/* A folio of its own, also for reading: see golden.c. */
-	folio = gmem_get_folio(inode, vmf->pgoff);
-	if (IS_ERR(folio)) {
-		ret = vmf_error(PTR_ERR(folio));
-		goto unlock;
+	if (GMEM_I(inode)->frozen) {
+		folio = filemap_lock_folio(inode->i_mapping, vmf->pgoff);
+		if (IS_ERR(folio)) {
+			ret = gmem_map_zero(vmf);
+			goto unlock;
+		}
+	} else {
+		/* A folio of its own, also for reading: see golden.c. */
+		folio = gmem_get_folio(inode, vmf->pgoff);
+		if (IS_ERR(folio)) {
+			ret = vmf_error(PTR_ERR(folio));
+			goto unlock;
+		}
 	}
 
 	if (folio_test_hwpoison(folio)) {
@@ -106,6 +128,17 @@ unlock:
 	return ret;
 }
 
+#ifdef CONFIG_NUMA
+/* Where memory is placed is not for those to say who are only shown it. */
+static int gmem_map_set_policy(struct vm_area_struct *vma, struct mempolicy *mpol)
+{
+	if (vma->vm_file->f_op == &gmem_shared_fops)
+		return -EPERM;
+
+	return gmem_set_policy(vma, mpol);
+}
+#endif
+
 /*
  * Mappings that were made of frozen memory.  That they have ->page_mkwrite()
  * is what makes their PTEs read-only even in a writable mapping.  It also makes
@@ -115,8 +148,9 @@ unlock:
 static const struct vm_operations_struct gmem_frozen_vm_ops = {
 	.fault		= gmem_fault,
 	.page_mkwrite	= gmem_page_mkwrite,
+	.pfn_mkwrite	= gmem_page_mkwrite,
 #ifdef CONFIG_NUMA
-	.set_policy	= gmem_set_policy,
+	.set_policy	= gmem_map_set_policy,
 	.get_policy	= gmem_get_policy,
 #endif
 };
@@ -124,7 +158,7 @@ static const struct vm_operations_struct gmem_frozen_vm_ops = {
 static const struct vm_operations_struct gmem_vm_ops = {
 	.fault		= gmem_fault,
 #ifdef CONFIG_NUMA
-	.set_policy	= gmem_set_policy,
+	.set_policy	= gmem_map_set_policy,
 	.get_policy	= gmem_get_policy,
 #endif
 };
@@ -155,3 +189,24 @@ int guestmem_mmap(struct inode *inode, struct vm_area_struct *vma)
 	return 0;
 }
 EXPORT_SYMBOL_GPL(guestmem_mmap);
+
+static int gmem_shared_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	return guestmem_mmap(file_inode(file), vma);
+}
+
+static void gmem_shared_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	guestmem_show_fdinfo(m, file_inode(file));
+}
+
+/*
+ * Of files that show what is shared, and are no view: no VM is behind them, and
+ * what is not here cannot be done through them, nor through a mapping of them.
+ * Such a file cannot be opened again, like any other on the memory, as inodes
+ * have no file operations.
+ */
+const struct file_operations gmem_shared_fops = {
+	.mmap		= gmem_shared_mmap,
+	.show_fdinfo	= gmem_shared_show_fdinfo,
+};

@@ -39,9 +39,8 @@ EXPORT_SYMBOL_GPL(guestmem_convertible);
  * guestmem_frozen - tell whether memory can still change
  * @inode: the memory
  *
- * Context: any; who does not hold invalidate_lock has to take a reference on
- *	    the folio first, which guestmem_freeze() then finds.
- * Return: true after guestmem_freeze().
+ * Context: any; for who does not hold invalidate_lock, 'false' may be stale.
+ * Return: true once guestmem_freeze() is certain to succeed, for good.
  */
 bool guestmem_frozen(const struct inode *inode)
 {
@@ -84,7 +83,9 @@ int gmem_share_fill(struct gmem_inode *gi, pgoff_t nr_pages)
 
 	filemap_invalidate_lock(mapping);
 	err = mas_store_gfp(&mas, gmem_share_entry(gmem_share_initial(gi)),
-			    GFP_KERNEL_ACCOUNT);
+			    GMEM_GFP);
+	if (!err && gmem_share_initial(gi) == GUESTMEM_PRIVATE)
+		WRITE_ONCE(gi->nr_private, nr_pages);
 	filemap_invalidate_unlock(mapping);
 
 	return err;
@@ -105,7 +106,8 @@ int gmem_share_copy(struct gmem_inode *gi, struct inode *from)
 		/* The second of its class, but nobody else knows it yet. */
 		down_write_nested(&mapping->invalidate_lock, SINGLE_DEPTH_NESTING);
 		err = __mt_dup(&GMEM_I(from)->share, &gi->share,
-			       GFP_KERNEL_ACCOUNT);
+			       GMEM_GFP);
+		gi->nr_private = GMEM_I(from)->nr_private;
 		up_write(&mapping->invalidate_lock);
 	}
 	filemap_invalidate_unlock(from->i_mapping);
@@ -212,12 +214,11 @@ bool gmem_share_trim(struct gmem_inode *gi, pgoff_t *start, pgoff_t *end,
 		if (run_end >= *end)
 			return false;
 		*start = run_end;
+	} else if (run_end >= *end) {
+		return true;
 	}
 
-	/*
-	 * The run at the end cannot be the one at the start: that one ends
-	 * before, or is in the other state.
-	 */
+	/* The run at the end is not the one at the start, which ends before. */
 	if (mas_walk(&mas) == gmem_share_entry(to))
 		*end = mas.index;
 
@@ -253,7 +254,7 @@ int gmem_share_prepare(struct gmem_inode *gi, struct ma_state *mas,
 	}
 
 	mas_set_range(mas, first, last);
-	return mas_preallocate(mas, entry, GFP_KERNEL_ACCOUNT);
+	return mas_preallocate(mas, entry, GMEM_GFP);
 }
 EXPORT_SYMBOL_IF_KUNIT(gmem_share_prepare);
 

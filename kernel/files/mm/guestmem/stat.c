@@ -7,7 +7,6 @@
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/nodemask.h>
-#include <linux/rcupdate_wait.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
@@ -15,16 +14,19 @@
 #include "internal.h"
 
 /*
- * Account the populated pages of [range->start, range->end) in @range, and per
- * node in @nodes unless that is NULL.  With @by_node stop, and cut @range short,
- * where population or node changes.
+ * Account the populated pages of [range->start, range->end) in @range.  With
+ * @by_node stop, and cut @range short, where population or node changes.
+ *
+ * Return: 0, or -EINTR for a fatal signal.
  */
-static void gmem_scan(struct inode *inode, bool by_node,
-		      struct guestmem_range *range, unsigned long *nodes)
+static int gmem_scan(struct inode *inode, bool by_node,
+		     struct guestmem_range *range)
 {
 	XA_STATE(xas, &inode->i_mapping->i_pages, range->start);
 	pgoff_t next = range->start;
+	unsigned int steps = 0;
 	struct folio *folio;
+	int r = 0;
 
 	range->populated = 0;
 	range->node = NUMA_NO_NODE;
@@ -56,13 +58,11 @@ static void gmem_scan(struct inode *inode, bool by_node,
 		else if (node != range->node)
 			range->node = GUESTMEM_NODE_MIXED;
 		range->populated += end - first;
-		if (nodes)
-			nodes[node] += end - first;
 		next = end;
 
-		if (need_resched()) {
-			xas_pause(&xas);
-			cond_resched_rcu();
+		if (!gmem_rcu_pause(&xas, &steps)) {
+			r = -EINTR;
+			break;
 		}
 	}
 	rcu_read_unlock();
@@ -70,6 +70,8 @@ static void gmem_scan(struct inode *inode, bool by_node,
 	/* Populated up to here, and a hole from here on. */
 	if (by_node && range->populated && next < range->end)
 		range->end = next;
+
+	return r;
 }
 
 /**
@@ -82,12 +84,13 @@ static void gmem_scan(struct inode *inode, bool by_node,
  * @range: where to return the run, cut at @end
  *
  * Context: may sleep; takes the mapping's invalidate_lock shared.
- * Return: 0, or -EINTR if a fatal signal came while waiting for the lock.
+ * Return: 0, or -EINTR for a fatal signal.
  */
 int guestmem_next_range(struct inode *inode, pgoff_t start, pgoff_t end,
 			bool by_node, struct guestmem_range *range)
 {
 	pgoff_t run_end;
+	int r;
 
 	if (down_read_killable(&inode->i_mapping->invalidate_lock))
 		return -EINTR;
@@ -95,11 +98,11 @@ int guestmem_next_range(struct inode *inode, pgoff_t start, pgoff_t end,
 	range->start = start;
 	range->state = guestmem_run(inode, start, &run_end);
 	range->end = min(run_end, end);
-	gmem_scan(inode, by_node, range, NULL);
+	r = gmem_scan(inode, by_node, range);
 
 	filemap_invalidate_unlock_shared(inode->i_mapping);
 
-	return 0;
+	return r;
 }
 EXPORT_SYMBOL_GPL(guestmem_next_range);
 
@@ -111,8 +114,8 @@ EXPORT_SYMBOL_GPL(guestmem_next_range);
  *	    not; others are as for any file
  *
  * Context: may sleep; takes the mapping's invalidate_lock shared.
- * Return: the new offset; -ENXIO if there is none; -EINVAL; -EINTR if a fatal
- * signal came while waiting for the lock.
+ * Return: the new offset; -ENXIO if there is none; -EINVAL; -EINTR for a fatal
+ * signal.
  */
 loff_t guestmem_llseek(struct file *file, loff_t offset, int whence)
 {
@@ -134,7 +137,10 @@ loff_t guestmem_llseek(struct file *file, loff_t offset, int whence)
 	while (range.end < gmem_nr_pages(inode)) {
 		range.start = range.end;
 		range.end = gmem_nr_pages(inode);
-		gmem_scan(inode, true, &range, NULL);
+		if (gmem_scan(inode, true, &range)) {
+			offset = -EINTR;
+			goto found;
+		}
 		if (whence == SEEK_HOLE ? !range.populated : range.populated) {
 			offset = max(offset, (loff_t)range.start << PAGE_SHIFT);
 			goto found;
@@ -155,41 +161,38 @@ EXPORT_SYMBOL_GPL(guestmem_llseek);
  * @m: where to
  * @inode: the memory
  *
- * Numbers are in bytes; nodes that have nothing are left out.
+ * Numbers are in bytes; nodes that have nothing are left out.  Whoever asks
+ * neither waits for anybody nor keeps anybody waiting, however much there is, so
+ * that the numbers need not be of one moment.
  *
- * Context: may sleep; takes the mapping's invalidate_lock shared.
+ * Context: may sleep.
  */
 void guestmem_show_fdinfo(struct seq_file *m, struct inode *inode)
 {
+	struct gmem_inode *gi = GMEM_I(inode);
+	unsigned long private = READ_ONCE(gi->nr_private);
+	unsigned long populated = 0, *nodes;
 	pgoff_t size = gmem_nr_pages(inode);
-	struct guestmem_range range = { .end = size };
-	unsigned long private = 0, *nodes;
-	pgoff_t s, e;
 	int node;
 
 	nodes = kcalloc(nr_node_ids, sizeof(*nodes), GFP_KERNEL);
 	if (!nodes)
 		return;
 
-	if (down_read_killable(&inode->i_mapping->invalidate_lock))
-		goto out;
-
-	for (s = 0; s < size; s = e)
-		if (guestmem_run(inode, s, &e) == GUESTMEM_PRIVATE)
-			private += e - s;
-	gmem_scan(inode, false, &range, nodes);
-
-	filemap_invalidate_unlock_shared(inode->i_mapping);
+	for_each_node(node) {
+		nodes[node] = atomic_long_read(&gi->node_pages[node]);
+		populated += nodes[node];
+	}
 
 	seq_printf(m, "gmem-size:\t%llu\n", (u64)size << PAGE_SHIFT);
 	seq_printf(m, "gmem-private:\t%llu\n", (u64)private << PAGE_SHIFT);
 	seq_printf(m, "gmem-shared:\t%llu\n", (u64)(size - private) << PAGE_SHIFT);
-	seq_printf(m, "gmem-populated:\t%llu\n", (u64)range.populated << PAGE_SHIFT);
+	seq_printf(m, "gmem-populated:\t%llu\n", (u64)populated << PAGE_SHIFT);
 	for_each_node(node)
 		if (nodes[node])
 			seq_printf(m, "gmem-node%d:\t%llu\n", node,
 				   (u64)nodes[node] << PAGE_SHIFT);
-out:
+
 	kfree(nodes);
 }
 EXPORT_SYMBOL_GPL(guestmem_show_fdinfo);

@@ -22,11 +22,11 @@
 
 #include "kvm_mm.h"
 
-/* Where the page of @gfn begins in @folio. */
+/* Where the page of @gfn begins in @folio, which may be nobody's and have no index. */
 static size_t kvm_gmem_folio_offset(const struct kvm_memory_slot *slot, gfn_t gfn,
 				    struct folio *folio)
 {
-	return (kvm_gmem_get_index(slot, gfn) - folio->index) << PAGE_SHIFT;
+	return (kvm_gmem_get_index(slot, gfn) & (folio_nr_pages(folio) - 1)) << PAGE_SHIFT;
 }
 
 /**
@@ -38,7 +38,9 @@ static size_t kvm_gmem_folio_offset(const struct kvm_memory_slot *slot, gfn_t gf
  *
  * Context: may sleep, and so may the caller until kvm_gmem_access_end(), but
  *	    without touching user memory.  The caller holds kvm->srcu.
- * Return: the kernel address of the page, or an ERR_PTR().
+ * Return: the kernel address of the page, or an ERR_PTR(): -EFAULT if there is
+ * no memory, or it is frozen and @write, -EHWPOISON if it is broken, -ENOMEM,
+ * -EINTR if a fatal signal came while waiting for the lock.
  */
 void *kvm_gmem_access_begin(struct kvm_memory_slot *slot, gfn_t gfn, bool write,
 			    struct kvm_gmem_access *access)
@@ -57,11 +59,18 @@ void *kvm_gmem_access_begin(struct kvm_memory_slot *slot, gfn_t gfn, bool write,
 		return ERR_PTR(-EFAULT);
 
 	inode = file_inode(file);
-	filemap_invalidate_lock_shared(inode->i_mapping);
+	if (down_read_killable(&inode->i_mapping->invalidate_lock)) {
+		fput(file);
+		return ERR_PTR(-EINTR);
+	}
 
 	folio = guestmem_get_folio(inode, index, write, &writable);
-	if (IS_ERR(folio))
+	if (IS_ERR(folio)) {
+		/* As for a fault of the guest: frozen memory cannot be written. */
+		if (folio == ERR_PTR(-EPERM))
+			folio = ERR_PTR(-EFAULT);
 		goto err;
+	}
 
 	if (folio_test_hwpoison(folio)) {
 		folio_unlock(folio);
@@ -110,14 +119,13 @@ bool kvm_gmem_frozen(const struct kvm_memory_slot *slot)
 
 /*
  * The folio of @gfn, if there is one with something in it, without sleeping.
- * A conversion may find the reference, and answer that the page is in use.
+ * The caller is in an RCU section, which a conversion waits for that finds the
+ * reference.
  */
 static struct folio *kvm_gmem_get_folio_atomic(const struct kvm_memory_slot *slot,
 					       gfn_t gfn, bool write)
 {
 	struct inode *inode;
-
-	guard(rcu)();
 
 	inode = rcu_dereference(slot->gmem.inode);
 	if (!inode || slot->flags & KVM_MEMSLOT_INVALID)
@@ -134,7 +142,7 @@ int kvm_gmem_read_page(struct kvm_memory_slot *slot, gfn_t gfn, void *data,
 
 	kaddr = kvm_gmem_access_begin(slot, gfn, false, &access);
 	if (IS_ERR(kaddr))
-		return -EFAULT;
+		return PTR_ERR(kaddr);
 
 	memcpy(data, kaddr + offset, len);
 	kvm_gmem_access_end(&access);
@@ -150,7 +158,7 @@ int kvm_gmem_write_page(struct kvm_memory_slot *slot, gfn_t gfn,
 
 	kaddr = kvm_gmem_access_begin(slot, gfn, true, &access);
 	if (IS_ERR(kaddr))
-		return -EFAULT;
+		return PTR_ERR(kaddr);
 
 	memcpy(kaddr + offset, data, len);
 	kvm_gmem_access_end(&access);
@@ -161,8 +169,11 @@ int kvm_gmem_write_page(struct kvm_memory_slot *slot, gfn_t gfn,
 int kvm_gmem_read_page_atomic(struct kvm_memory_slot *slot, gfn_t gfn,
 			      void *data, int offset, int len)
 {
-	struct folio *folio = kvm_gmem_get_folio_atomic(slot, gfn, false);
+	struct folio *folio;
 
+	guard(rcu)();
+
+	folio = kvm_gmem_get_folio_atomic(slot, gfn, false);
 	if (!folio)
 		return -EFAULT;
 
@@ -176,8 +187,11 @@ int kvm_gmem_read_page_atomic(struct kvm_memory_slot *slot, gfn_t gfn,
 int kvm_gmem_write_byte_atomic(struct kvm_memory_slot *slot, gpa_t gpa, u8 data)
 {
 	gfn_t gfn = gpa_to_gfn(gpa);
-	struct folio *folio = kvm_gmem_get_folio_atomic(slot, gfn, true);
+	struct folio *folio;
 
+	guard(rcu)();
+
+	folio = kvm_gmem_get_folio_atomic(slot, gfn, true);
 	if (!folio)
 		return -EFAULT;
 
@@ -197,7 +211,7 @@ int kvm_gmem_write_byte_atomic(struct kvm_memory_slot *slot, gpa_t gpa, u8 data)
  * @bytes: 1, 2, 4 or 8
  *
  * Context: as kvm_gmem_access_begin().
- * Return: 0 if exchanged, 1 if not, -EFAULT if there is no memory.
+ * Return: 0 if exchanged, 1 if not, or an error of kvm_gmem_access_begin().
  */
 int kvm_gmem_cmpxchg(struct kvm_memory_slot *slot, gpa_t gpa, void *old,
 		     const void *new, unsigned int bytes)
@@ -208,7 +222,7 @@ int kvm_gmem_cmpxchg(struct kvm_memory_slot *slot, gpa_t gpa, void *old,
 
 	kaddr = kvm_gmem_access_begin(slot, gpa_to_gfn(gpa), true, &access);
 	if (IS_ERR(kaddr))
-		return -EFAULT;
+		return PTR_ERR(kaddr);
 
 	kaddr += offset_in_page(gpa);
 	switch (bytes) {
@@ -240,7 +254,9 @@ kvm_pfn_t kvm_gmem_gfn_to_pfn(const struct kvm_memory_slot *slot, gfn_t gfn,
 	kvm_pfn_t pfn;
 	int r;
 
+	/* The caller cannot sleep before it has dropped the reference. */
 	if (atomic) {
+		guard(rcu)();
 		folio = kvm_gmem_get_folio_atomic(slot, gfn, true);
 		if (!folio)
 			return KVM_PFN_ERR_FAULT;

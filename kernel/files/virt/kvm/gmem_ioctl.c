@@ -3,6 +3,8 @@
  * ioctls of a guest_memfd that converts in place; see linux/kvm_gmem.h.
  */
 
+#include <linux/fcntl.h>
+#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/guestmem.h>
 #include <linux/kvm_gmem.h>
@@ -148,6 +150,35 @@ static long kvm_gmem_freeze(struct inode *inode,
 	return r;
 }
 
+static long kvm_gmem_share(struct inode *inode,
+			   struct kvm_gmem_share __user *uargs)
+{
+	struct kvm_gmem_share args;
+	struct file *file;
+	int fd;
+
+	if (copy_from_user(&args, uargs, sizeof(args)))
+		return -EFAULT;
+
+	if (args.flags || memchr_inv(args.reserved, 0, sizeof(args.reserved)))
+		return -EINVAL;
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+
+	ihold(inode);
+	file = guestmem_open_shared(inode, "[kvm-gmem-shared]");
+	if (IS_ERR(file)) {
+		iput(inode);
+		put_unused_fd(fd);
+		return PTR_ERR(file);
+	}
+
+	fd_install(fd, file);
+	return fd;
+}
+
 long kvm_gmem_ioctl(struct file *file, unsigned int ioctl, unsigned long arg)
 {
 	struct inode *inode = file_inode(file);
@@ -158,6 +189,7 @@ long kvm_gmem_ioctl(struct file *file, unsigned int ioctl, unsigned long arg)
 	BUILD_BUG_ON(sizeof(struct kvm_gmem_get_ranges) != 64);
 	BUILD_BUG_ON(sizeof(struct kvm_gmem_freeze) != 32);
 	BUILD_BUG_ON(sizeof(struct kvm_gmem_link) != 32);
+	BUILD_BUG_ON(sizeof(struct kvm_gmem_share) != 32);
 
 	switch (ioctl) {
 	case KVM_GMEM_CONVERT_SHARED:
@@ -168,6 +200,8 @@ long kvm_gmem_ioctl(struct file *file, unsigned int ioctl, unsigned long arg)
 		return kvm_gmem_get_ranges(inode, argp);
 	case KVM_GMEM_FREEZE:
 		return kvm_gmem_freeze(inode, argp);
+	case KVM_GMEM_SHARE:
+		return kvm_gmem_share(inode, argp);
 	default:
 		return -ENOTTY;
 	}
@@ -183,7 +217,7 @@ u32 kvm_gmem_caps(struct kvm *kvm)
 
 	caps = KVM_GMEM_CAP_CONVERT | KVM_GMEM_CAP_RANGES |
 	       KVM_GMEM_CAP_ZERO_RANGE | KVM_GMEM_CAP_SEEK |
-	       KVM_GMEM_CAP_LINK | KVM_GMEM_CAP_CLONE;
+	       KVM_GMEM_CAP_LINK | KVM_GMEM_CAP_CLONE | KVM_GMEM_CAP_SHARE;
 	if (IS_ENABLED(CONFIG_NUMA))
 		caps |= KVM_GMEM_CAP_MEMPOLICY;
 

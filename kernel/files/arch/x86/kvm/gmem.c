@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Steal time in slots whose memory is a guest_memfd that converts in place.
+ * What x86 has to do itself for slots whose memory is a guest_memfd that
+ * converts in place: steal time, and what to do where emulation cannot access
+ * the memory.
  */
 
 #include <linux/kvm_host.h>
@@ -80,4 +82,56 @@ void kvm_gmem_set_preempted(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot,
 
 	if (!kvm_gmem_write_byte_atomic(slot, gpa, KVM_VCPU_PREEMPTED))
 		vcpu->arch.st.preempted = KVM_VCPU_PREEMPTED;
+}
+
+/**
+ * kvm_gmem_note_failure - remember an access for the guest that failed
+ * @vcpu: the vCPU for which something is emulated or its page tables are walked
+ * @gfn: the page
+ * @write: the page was to be written to
+ * @error: why that failed, as kvm_gmem_access_begin() says
+ *
+ * The emulator knows faults of the guest and MMIO.  Neither is right for memory
+ * that is there, but frozen, broken or not to be had: the VMM has to be told, as
+ * for an access of the guest itself.  So remember it; whoever began the
+ * emulation looks for it with kvm_gmem_take_failure().
+ *
+ * A slot that is being deleted is as good as gone, and is not for here.
+ *
+ * Return: true if it is a page of gmem, and what needs it is to be given up.
+ */
+bool kvm_gmem_note_failure(struct kvm_vcpu *vcpu, gfn_t gfn, bool write, int error)
+{
+	struct kvm_memory_slot *slot = kvm_vcpu_gfn_to_memslot(vcpu, gfn);
+
+	if (!kvm_slot_is_gmem_only(slot) || (slot->flags & KVM_MEMSLOT_INVALID))
+		return false;
+
+	vcpu->arch.gmem_failure.error = error;
+	vcpu->arch.gmem_failure.write = write;
+	vcpu->arch.gmem_failure.gfn = gfn;
+
+	return true;
+}
+
+/**
+ * kvm_gmem_take_failure - ask for a failure that was noted, and forget it
+ * @vcpu: the vCPU
+ *
+ * Return: 0 if there was none; otherwise the error, to be returned by KVM_RUN,
+ * with KVM_EXIT_MEMORY_FAULT filled in.
+ */
+int kvm_gmem_take_failure(struct kvm_vcpu *vcpu)
+{
+	int error = vcpu->arch.gmem_failure.error;
+
+	if (!error)
+		return 0;
+
+	kvm_gmem_forget_failure(vcpu);
+	kvm_prepare_memory_fault_exit(vcpu, gfn_to_gpa(vcpu->arch.gmem_failure.gfn),
+				      PAGE_SIZE, vcpu->arch.gmem_failure.write,
+				      false, false);
+
+	return error;
 }

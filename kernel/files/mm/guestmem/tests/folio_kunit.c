@@ -213,9 +213,9 @@ static void folio_punch(struct kunit *test)
 
 	/* Nobody maps a folio any more by the time it is given back. */
 	KUNIT_EXPECT_EQ(test, 5, gmem_kunit_log.nr);
-	KUNIT_EXPECT_MEMEQ(test, "BRRRE", gmem_kunit_log.what, 5);
+	KUNIT_EXPECT_MEMEQ(test, "BERRR", gmem_kunit_log.what, 5);
 	for (i = 1; i < 4; i++)
-		KUNIT_EXPECT_EQ(test, i, gmem_kunit_log.index[i]);
+		KUNIT_EXPECT_EQ(test, i, gmem_kunit_log.index[i + 1]);
 	KUNIT_EXPECT_EQ(test, 1, kv->start);
 	KUNIT_EXPECT_EQ(test, 4, kv->end);
 	KUNIT_EXPECT_EQ(test, GUESTMEM_ANY, kv->states);

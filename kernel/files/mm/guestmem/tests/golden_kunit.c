@@ -5,6 +5,7 @@
 
 #include <kunit/test.h>
 #include <linux/falloc.h>
+#include <linux/kthread.h>
 #include <linux/mm.h>
 #include <linux/prandom.h>
 #include <linux/slab.h>
@@ -124,8 +125,6 @@ static void golden_frozen(struct kunit *test)
 							 4 * PAGE_SIZE));
 	KUNIT_EXPECT_EQ(test, -EPERM, golden_write_error(inode, 0));
 	KUNIT_EXPECT_EQ(test, -EPERM, golden_write_error(inode, 1));
-	gmem_kunit_snap(inode, 4, after);
-	KUNIT_EXPECT_MEMEQ(test, before, after, sizeof(*before));
 
 	/* Once more changes nothing. */
 	KUNIT_EXPECT_EQ(test, 0, guestmem_freeze(inode, &error_index));
@@ -135,6 +134,52 @@ static void golden_frozen(struct kunit *test)
 	golden_expect(test, inode, 1, 0, false);
 	golden_expect(test, inode, 2, 3, false);
 	golden_expect(test, inode, 3, 0, false);
+	gmem_kunit_snap(inode, 4, after);
+	KUNIT_EXPECT_MEMEQ(test, before, after, sizeof(*before));
+}
+
+/* Whoever reads a hole, and however: it is zero, and stays a hole. */
+static void golden_holes(struct kunit *test)
+{
+	struct inode *inode = golden_create(test, "SSPP", "1.3.");
+	struct file *file = gmem_kunit_open(test, inode);
+	unsigned long addr = gmem_kunit_mmap(test, file, 0, 4);
+	u8 __user *p = (u8 __user *)addr + PAGE_SIZE;
+	struct folio *folio;
+	struct page *page;
+	u8 byte = 1;
+
+	golden_expect(test, inode, 1, 0, false);
+	golden_expect(test, inode, 3, 0, false);
+
+	rcu_read_lock();
+	KUNIT_EXPECT_NULL(test, guestmem_peek_folio(inode, 1, true));
+	folio = guestmem_peek_folio(inode, 1, false);
+	rcu_read_unlock();
+	KUNIT_ASSERT_NOT_NULL(test, folio);
+	KUNIT_EXPECT_TRUE(test, is_zero_folio(folio));
+	folio_put(folio);
+
+	/* A write before there is a PTE and after, a pin of either kind. */
+	KUNIT_EXPECT_NE(test, 0, put_user((u8)1, p));
+	KUNIT_EXPECT_EQ(test, 0, get_user(byte, p));
+	KUNIT_EXPECT_EQ(test, 0, byte);
+	KUNIT_EXPECT_NE(test, 0, put_user((u8)1, p));
+	KUNIT_EXPECT_EQ(test, 0, get_user(byte, p + PAGE_SIZE - 1));
+	KUNIT_EXPECT_EQ(test, 0, byte);
+	KUNIT_ASSERT_EQ(test, 1, pin_user_pages_fast(addr + PAGE_SIZE, 1,
+						     FOLL_LONGTERM, &page));
+	KUNIT_EXPECT_TRUE(test, is_zero_page(page));
+	unpin_user_page(page);
+	KUNIT_EXPECT_NE(test, 1, pin_user_pages_fast(addr + PAGE_SIZE, 1,
+						     FOLL_WRITE, &page));
+	KUNIT_EXPECT_NE(test, 0, get_user(byte, p + 2 * PAGE_SIZE));
+
+	KUNIT_EXPECT_EQ(test, 2, inode->i_mapping->nrpages);
+	KUNIT_EXPECT_NULL(test, gmem_kunit_folio(inode, 1));
+	KUNIT_EXPECT_NULL(test, gmem_kunit_folio(inode, 3));
+	/* What everybody else reads as zero still is. */
+	KUNIT_EXPECT_NULL(test, memchr_inv(page_address(ZERO_PAGE(0)), 0, PAGE_SIZE));
 }
 
 /* The host can read what is shared, through new mappings, and not write. */
@@ -207,6 +252,53 @@ static void golden_busy(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, GUESTMEM_ANY, kv->states);
 }
 
+static int golden_freeze_thread(void *data)
+{
+	struct inode *inode = data;
+	int r = -EAGAIN;
+
+	while (!kthread_should_stop() && r == -EAGAIN) {
+		r = golden_freeze(inode);
+		gmem_kunit_pause();
+	}
+
+	return r;
+}
+
+/* Mappings that are made while freezing fails are as good as any. */
+static void golden_not_frozen(struct kunit *test)
+{
+	struct inode *inode = gmem_kunit_create_states(test, "SSS");
+	struct file *file = gmem_kunit_open(test, inode);
+	struct task_struct *task;
+	unsigned long addr;
+	struct page *page;
+	u8 __user *p;
+	u8 byte;
+	int i, r;
+
+	gmem_kunit_fill(test, inode, 2, 1);
+	folio_get(gmem_kunit_folio(inode, 2));
+	task = gmem_kunit_run(test, golden_freeze_thread, inode);
+
+	for (i = 0; i < 64; i++) {
+		gmem_kunit_pause();
+		addr = gmem_kunit_mmap(test, file, 0, 2);
+		p = (u8 __user *)addr;
+		KUNIT_EXPECT_EQ(test, 0, get_user(byte, p));
+		KUNIT_EXPECT_EQ(test, 0, put_user((u8)i, p));
+		r = pin_user_pages_fast(addr, 1, FOLL_WRITE | FOLL_LONGTERM, &page);
+		KUNIT_EXPECT_EQ(test, 1, r);
+		if (r == 1)
+			unpin_user_page(page);
+		KUNIT_EXPECT_FALSE(test, guestmem_frozen(inode));
+	}
+
+	gmem_kunit_stop(test, task);
+	folio_put(gmem_kunit_folio(inode, 2));
+	KUNIT_EXPECT_EQ(test, 0, golden_freeze(inode));
+}
+
 static void golden_poisoned(struct kunit *test)
 {
 	struct inode *inode = gmem_kunit_create_states(test, "PS");
@@ -271,6 +363,37 @@ static void golden_copies(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 1, one->i_mapping->nrpages);
 	KUNIT_EXPECT_EQ(test, 0, two->i_mapping->nrpages);
 	KUNIT_EXPECT_EQ(test, 4, golden->i_mapping->nrpages);
+}
+
+/*
+ * What showed through when the last guest looked need not be what shows through
+ * now: every folio that a clone gets is followed by an invalidation, before
+ * anybody can have it.
+ */
+static void golden_expels(struct kunit *test)
+{
+	struct inode *golden = golden_create(test, "PPPP", "12..");
+	struct inode *clone = golden_clone(test, golden);
+	struct gmem_kunit_view *kv = gmem_kunit_attach(test, clone);
+	bool writable;
+	pgoff_t i;
+
+	KUNIT_ASSERT_EQ(test, 0, gmem_kunit_punch(clone, 1, 2));
+	for (i = 0; i < 4; i++) {
+		kv->begins = 0;
+		kv->ends = 0;
+		kv->locked = false;
+		kv->peeked = true;
+		if (i < 3)
+			KUNIT_EXPECT_EQ(test, 0, golden_write_error(clone, i));
+		else
+			KUNIT_EXPECT_EQ(test, 0, golden_read(test, clone, i, &writable));
+		KUNIT_EXPECT_EQ_MSG(test, 1, kv->begins, "page %lu", i);
+		KUNIT_EXPECT_EQ_MSG(test, 1, kv->ends, "page %lu", i);
+		KUNIT_EXPECT_EQ_MSG(test, i, kv->start, "page %lu", i);
+		KUNIT_EXPECT_TRUE_MSG(test, kv->locked, "page %lu", i);
+		KUNIT_EXPECT_FALSE_MSG(test, kv->peeked, "page %lu", i);
+	}
 }
 
 /* The host never gets a golden page through a clone. */
@@ -511,6 +634,7 @@ static void golden_fails(struct kunit *test)
 {
 	struct inode *golden = golden_create(test, "PSPS", "1234");
 	unsigned int how, n, failures[3] = {};
+	struct gmem_kunit_view *kv;
 	struct inode *clone;
 	bool failed;
 	int r;
@@ -532,6 +656,7 @@ static void golden_fails(struct kunit *test)
 		}
 
 		clone = golden_clone(test, golden);
+		kv = gmem_kunit_attach(test, clone);
 		for (n = 1 - how, failed = true; failed; n++) {
 			gmem_kunit_fault_arm(how, n);
 			r = golden_write_error(clone, 0);
@@ -540,6 +665,7 @@ static void golden_fails(struct kunit *test)
 				continue;
 			KUNIT_EXPECT_EQ(test, -ENOMEM, r);
 			KUNIT_EXPECT_EQ(test, 0, clone->i_mapping->nrpages);
+			KUNIT_EXPECT_EQ(test, 0, kv->begins);
 			golden_expect(test, clone, 0, 1, false);
 			failures[1]++;
 		}
@@ -694,11 +820,14 @@ static void golden_random(struct kunit *test)
 
 static struct kunit_case golden_cases[] = {
 	KUNIT_CASE(golden_frozen),
+	KUNIT_CASE(golden_holes),
 	KUNIT_CASE(golden_host),
 	KUNIT_CASE(golden_busy),
+	KUNIT_CASE(golden_not_frozen),
 	KUNIT_CASE(golden_poisoned),
 	KUNIT_CASE(golden_reads),
 	KUNIT_CASE(golden_copies),
+	KUNIT_CASE(golden_expels),
 	KUNIT_CASE(golden_clone_host),
 	KUNIT_CASE(golden_converts),
 	KUNIT_CASE(golden_hides),

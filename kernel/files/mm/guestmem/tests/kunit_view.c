@@ -64,11 +64,25 @@ void gmem_kunit_pause(void)
 	destroy_work_on_stack(&work);
 }
 
+static bool gmem_kunit_can_peek(struct inode *inode, pgoff_t index)
+{
+	struct folio *folio;
+
+	rcu_read_lock();
+	folio = guestmem_peek_folio(inode, index, true);
+	rcu_read_unlock();
+	if (folio)
+		folio_put(folio);
+
+	return folio;
+}
+
 static void gmem_kunit_begin(struct guestmem_view *view, pgoff_t start,
 			     pgoff_t end, enum guestmem_state states)
 {
 	struct gmem_kunit_view *kv = container_of(view, struct gmem_kunit_view,
 						  view);
+	struct folio *folio;
 
 	gmem_kunit_record('B', start);
 	if (start >= end || end > gmem_nr_pages(kv->inode) || !states)
@@ -79,6 +93,9 @@ static void gmem_kunit_begin(struct guestmem_view *view, pgoff_t start,
 	kv->end = end;
 	kv->states = states;
 	kv->at_begin = gmem_kunit_state_at(kv->inode, start);
+	folio = gmem_kunit_folio(kv->inode, start);
+	kv->locked = folio && folio_test_locked(folio);
+	kv->peeked = gmem_kunit_can_peek(kv->inode, start);
 	if (kv->slow)
 		gmem_kunit_pause();
 }
@@ -95,16 +112,7 @@ static void gmem_kunit_end(struct guestmem_view *view, pgoff_t start,
 		atomic_inc(&kv->errors);
 	kv->ends++;
 	kv->at_end = gmem_kunit_state_at(kv->inode, start);
-}
-
-static void gmem_kunit_make_private(struct folio *folio)
-{
-	gmem_kunit_record('P', folio->index);
-}
-
-static void gmem_kunit_make_shared(struct folio *folio)
-{
-	gmem_kunit_record('S', folio->index);
+	kv->peeked |= gmem_kunit_can_peek(kv->inode, start);
 }
 
 static void gmem_kunit_reclaim(struct folio *folio)
@@ -116,8 +124,6 @@ const struct guestmem_ops gmem_kunit_ops = {
 	.owner			= THIS_MODULE,
 	.invalidate_begin	= gmem_kunit_begin,
 	.invalidate_end		= gmem_kunit_end,
-	.make_private		= gmem_kunit_make_private,
-	.make_shared		= gmem_kunit_make_shared,
 	.reclaim		= gmem_kunit_reclaim,
 };
 

@@ -24,6 +24,8 @@
  * @states: of the last that began
  * @at_begin: state of @start when the last one began
  * @at_end: state of @start when the last one ended
+ * @locked: @start had a folio, which was locked, when the last one began
+ * @peeked: it could be had without a lock when the last one began, and ended
  * @depth: invalidations that have begun and not ended
  * @errors: ends without a begin, or of another range
  * @slow: let others run between begin and end
@@ -38,6 +40,8 @@ struct gmem_kunit_view {
 	enum guestmem_state states;
 	enum guestmem_state at_begin;
 	enum guestmem_state at_end;
+	bool locked;
+	bool peeked;
 	atomic_t depth;
 	atomic_t errors;
 	bool slow;
@@ -46,7 +50,7 @@ struct gmem_kunit_view {
 /**
  * struct gmem_kunit_log - calls of the hypervisor's functions, in their order
  * @nr: how many there were; the first ones are recorded below
- * @what: a letter each: [B]egin, make_[P]rivate, make_[S]hared, [R]eclaim, [E]nd
+ * @what: a letter each: [B]egin, [R]eclaim, [E]nd
  * @index: first index of each
  */
 struct gmem_kunit_log {

@@ -789,6 +789,77 @@ GMEM_TEST(gmem_account, memcg)
 	rmdir(cgroup_root);
 }
 
+/* Far from each other, so that each binding needs nodes of its own. */
+#define NR_BINDINGS	512
+#define BINDINGS_STRIDE	(1ULL << 48)
+#define BINDINGS_SIZE	(NR_BINDINGS * BINDINGS_STRIDE)
+/*
+ * Of a binding's four or five nodes, of more than half a kilobyte each; charges come
+ * in batches, so do not ask for all of them.
+ */
+#define BINDING_COST	1024
+
+/* Slots of ordinary memory at first, then as many with bindings. */
+static void run_bind(struct kvm_vm *vm, struct kvm_vcpu *vcpu, int fd, void *mem)
+{
+	uint64_t gpa = 2 * GMEM_GPA;
+	static int step;
+	int huge, i;
+
+	if (!step++) {
+		for (i = 0; i < NR_BINDINGS; i++)
+			vm_set_user_memory_region(vm, GMEM_SLOT + 1 + i, 0, gpa + i * PAGE_SIZE,
+						  PAGE_SIZE, mem);
+		return;
+	}
+
+	huge = gmem_create(vm, BINDINGS_SIZE, GMEM_FLAGS_PRIVATE);
+	for (i = 0; i < NR_BINDINGS; i++)
+		gmem_bind(vm, GMEM_SLOT + 1 + NR_BINDINGS + i,
+			  gpa + (NR_BINDINGS + i) * PAGE_SIZE, PAGE_SIZE, NULL, huge,
+			  i * BINDINGS_STRIDE);
+}
+
+/* Whoever makes slots pays for the bindings as for the slots. */
+GMEM_TEST(gmem_account, memcg_of_bindings)
+{
+	struct vmm vmm = { .type = variant->type, .run = run_bind };
+	int64_t before, ordinary, bound;
+	char group[128], procs[160];
+	const char *why;
+
+	why = cgroup_setup();
+	if (why)
+		SKIP(return, "%s: %s", why, strerror(errno));
+
+	snprintf(group, sizeof(group), "%s/gmem3", cgroup_root);
+	snprintf(procs, sizeof(procs), "%s/cgroup.procs", group);
+	rmdir(group);
+	TEST_ASSERT(!mkdir(group, 0755), "%s: %s", group, strerror(errno));
+
+	vmm.procs = procs;
+	vmm_start(&vmm);
+	before = cgroup_current(group);
+	vmm_go(&vmm);
+	vmm_wait(&vmm);
+	ordinary = cgroup_current(group);
+	vmm_go(&vmm);
+	vmm_wait(&vmm);
+	bound = cgroup_current(group);
+	ksft_print_msg("a slot: %ld bytes, with a binding: %ld\n",
+		       (ordinary - before) / NR_BINDINGS, (bound - ordinary) / NR_BINDINGS);
+	TEST_ASSERT(bound - ordinary > ordinary - before + NR_BINDINGS * BINDING_COST,
+		    "%d slots: %ld bytes, with bindings: %ld", NR_BINDINGS,
+		    ordinary - before, bound - ordinary);
+
+	vmm_kill(&vmm);
+	assert_soon(cgroup_current(group) < NOISE, "memory.current: %ld",
+		    cgroup_current(group));
+	assert_soon(!rmdir(group), "%s: %s", group, strerror(errno));
+	umount2(cgroup_root, MNT_DETACH);
+	rmdir(cgroup_root);
+}
+
 /* Who populates pays: this process made the file, another fills it. */
 GMEM_TEST(gmem_account, memcg_of_who_populates)
 {

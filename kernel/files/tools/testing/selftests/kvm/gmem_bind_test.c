@@ -5,6 +5,7 @@
  *
  * Numbers in comments are those of the project's list of pitfalls.
  */
+#include <asm/kvm_para.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
@@ -204,7 +205,7 @@ GMEM_TEST(gmem_bind, overlap)
 		TEST_ASSERT_EQ(__gmem_bind(vm, GMEM_SLOT + 1, GMEM_GPA + SIZE,
 					   overlaps[i].size * PAGE_SIZE, self->hva,
 					   self->fd, overlaps[i].offset * PAGE_SIZE),
-			       -EINVAL);
+			       -EEXIST);
 
 	/* Nor may slots overlap in the guest, with whatever behind them. */
 	TEST_ASSERT_EQ(__gmem_bind(vm, GMEM_SLOT + 1, GMEM_GPA, PAGE_SIZE, self->hva,
@@ -671,6 +672,76 @@ GMEM_TEST(gmem_bind, process_dies)
 		TEST_ASSERT(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
 			    "the child ended with status %#x", status);
 	}
+}
+
+/*
+ * A vCPU that is busy in memory of its own: it faults a page in, and KVM looks
+ * up where its clock is.
+ */
+struct busy {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *vcpu;
+	int fd;
+	volatile bool stop;
+	volatile unsigned int rounds;
+};
+
+static void *busy_thread(void *data)
+{
+	const uint64_t clock = GMEM_GPA + SIZE - PAGE_SIZE;
+	struct busy *busy = data;
+	uint64_t i;
+
+	for (i = 0; !busy->stop; i = (i + 1) % (NR_PAGES - 1)) {
+		if (!i)
+			TEST_ASSERT_EQ(__gmem_fallocate(busy->fd, FALLOC_FL_KEEP_SIZE |
+							FALLOC_FL_PUNCH_HOLE, 0, SIZE), 0);
+		gmem_guest_call(busy->vcpu, gmem_guest_write, GMEM_GVA + i * PAGE_SIZE, 1, 0);
+		vcpu_set_msr(busy->vcpu, MSR_KVM_SYSTEM_TIME_NEW, clock | KVM_MSR_ENABLED);
+		vcpu_set_msr(busy->vcpu, MSR_KVM_SYSTEM_TIME_NEW, 0);
+		busy->rounds++;
+	}
+	return NULL;
+}
+
+/* Of memory on both sides of that: so many runs in each of the slots. */
+#define MANY_RUNS	25000
+#define MANY_GPA	(GMEM_GPA / 2)
+#define MANY_SIZE	(2ULL * MANY_RUNS * PAGE_SIZE)
+
+/*
+ * An invalidation of many runs does not keep those out who have nothing to do
+ * with it: neither by a lock, nor by being in progress for long.
+ */
+GMEM_TEST(gmem_bind, others_go_on)
+{
+	struct busy busy = { .vm = self->vm, .vcpu = self->vcpu, .fd = self->fd };
+	unsigned int before, during;
+	uint64_t offset;
+	pthread_t thread;
+	int fd;
+
+	gmem_bind(self->vm, GMEM_SLOT, GMEM_GPA, SIZE, self->hva, self->fd, 0);
+	fd = gmem_create(self->vm, 2 * MANY_SIZE, GMEM_FLAGS_SHARED);
+	gmem_bind(self->vm, GMEM_SLOT + 1, MANY_GPA, MANY_SIZE, NULL, fd, 0);
+	gmem_bind(self->vm, GMEM_SLOT + 2, GMEM_GPA + SIZE, MANY_SIZE, NULL, fd, MANY_SIZE);
+	for (offset = 0; offset < 2 * MANY_SIZE; offset += 2 * PAGE_SIZE)
+		gmem_make_private(fd, offset, PAGE_SIZE);
+
+	TEST_ASSERT_EQ(pthread_create(&thread, NULL, busy_thread, &busy), 0);
+	while (busy.rounds < NR_PAGES)
+		sched_yield();
+
+	before = busy.rounds;
+	gmem_make_shared(fd, 0, 2 * MANY_SIZE);
+	during = busy.rounds - before;
+	busy.stop = true;
+	pthread_join(thread, NULL);
+
+	ksft_print_msg("%u rounds while %d runs were converted\n", during, 2 * MANY_RUNS);
+	/* One may have begun before, and one may end after. */
+	TEST_ASSERT(during > 4, "%u rounds only", during);
+	close(fd);
 }
 
 int main(int argc, char *argv[])

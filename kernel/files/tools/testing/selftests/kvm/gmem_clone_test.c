@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -18,6 +19,10 @@
 #define NR_PAGES	16
 #define SIZE		((uint64_t)NR_PAGES * PAGE_SIZE)
 #define SEED		5
+#define MMIO_GVA	0xd0000000ULL
+#define PIO_PORT	0x1234
+/* What guests read there, and write to memory. */
+#define MAGIC		0x600dda7aU
 #define PUNCH		(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 #define ZERO		(FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE)
 
@@ -196,6 +201,54 @@ GMEM_TEST(gmem_clone, pinned)
 	close(fd);
 }
 
+struct freezer {
+	int fd;
+	volatile bool stop;
+	volatile uint64_t rounds;
+};
+
+static void *host_freezes(void *data)
+{
+	struct freezer *freezer = data;
+
+	while (!freezer->stop) {
+		TEST_ASSERT_EQ(__gmem_freeze(freezer->fd, NULL), -EAGAIN);
+		freezer->rounds++;
+	}
+	return NULL;
+}
+
+/* While that is tried in vain, mappings are made that can be written to. */
+GMEM_TEST(gmem_clone, not_frozen)
+{
+	struct freezer freezer = { gmem_create(self->vm[0], SIZE, GMEM_FLAGS_SHARED) };
+	char *mem = gmem_mmap(freezer.fd, SIZE), *new;
+	struct iovec iov = { mem, PAGE_SIZE };
+	pthread_t thread;
+	uint64_t value;
+	int pipefd[2], i;
+
+	gmem_fill(mem, 0, SIZE, 1);
+	TEST_ASSERT_EQ(pipe(pipefd), 0);
+	TEST_ASSERT_EQ(vmsplice(pipefd[1], &iov, 1, 0), PAGE_SIZE);
+	TEST_ASSERT_EQ(pthread_create(&thread, NULL, host_freezes, &freezer), 0);
+
+	for (i = 0; i < 200 || freezer.rounds < 20; i++) {
+		new = gmem_mmap(freezer.fd, SIZE);
+		TEST_ASSERT_EQ(gmem_peek(new + PAGE_SIZE, &value), 0);
+		TEST_ASSERT_EQ(gmem_poke(new + PAGE_SIZE, i), 0);
+		munmap(new, SIZE);
+	}
+
+	freezer.stop = true;
+	TEST_ASSERT_EQ(pthread_join(thread, NULL), 0);
+	close(pipefd[0]);
+	close(pipefd[1]);
+	gmem_freeze(freezer.fd);
+	munmap(mem, SIZE);
+	close(freezer.fd);
+}
+
 /* A clone reads the same; what is written to it stays in it. */
 GMEM_TEST(gmem_clone, copy_on_write)
 {
@@ -369,6 +422,84 @@ GMEM_TEST(gmem_clone, bad_input)
 	close(fd);
 }
 
+/* Two vCPUs and a host read what is all holes; the memory stays one. */
+#define HOLES		512
+#define HOLES_SIZE	((uint64_t)HOLES * PAGE_SIZE)
+#define HOLES_ROUNDS	8
+
+static void *guest_reads_holes(void *data)
+{
+	check_zero(data, 0, HOLES_SIZE);
+	return NULL;
+}
+
+GMEM_TEST(gmem_clone, golden_holes)
+{
+	struct kvm_vcpu *vcpus[2];
+	struct kvm_vm *vm = gmem_vm_create(variant->type, 2, vcpus, HOLES);
+	pthread_t threads[2];
+	char *golden, *mem;
+	int i, n, gfd, fd;
+
+	for (n = 0; n < HOLES_ROUNDS; n++) {
+		gfd = gmem_create(self->vm[0], HOLES_SIZE, GMEM_FLAGS_SHARED);
+		gmem_freeze(gfd);
+		golden = gmem_mmap(gfd, HOLES_SIZE);
+		fd = gmem_clone(vm, gfd);
+		mem = gmem_mmap(fd, HOLES_SIZE);
+		gmem_bind(vm, GMEM_SLOT, GMEM_GPA, HOLES_SIZE, variant->hva ? mem : NULL, fd, 0);
+
+		for (i = 0; i < 2; i++)
+			TEST_ASSERT_EQ(pthread_create(&threads[i], NULL, guest_reads_holes,
+						      vcpus[i]), 0);
+		gmem_check_zero(golden, 0, HOLES_SIZE);
+		for (i = 0; i < 2; i++)
+			TEST_ASSERT_EQ(pthread_join(threads[i], NULL), 0);
+
+		/* Whatever each has mapped is what the others have. */
+		gmem_fill(mem, 0, HOLES_SIZE, n);
+		for (i = 0; i < 2; i++)
+			check(vcpus[i], 0, HOLES_SIZE, n);
+		gmem_check_zero(golden, 0, HOLES_SIZE);
+		TEST_ASSERT_EQ(gmem_fdinfo(gfd, "gmem-populated"), 0);
+
+		gmem_unbind(vm, GMEM_SLOT);
+		munmap(mem, HOLES_SIZE);
+		munmap(golden, HOLES_SIZE);
+		close(fd);
+		close(gfd);
+	}
+	kvm_vm_free(vm);
+}
+
+/* The golden memory's own guest, KVM for it, and system calls read holes too. */
+GMEM_TEST(gmem_clone, reads_take_nothing)
+{
+	uint64_t populated = gmem_fdinfo(self->fd[0], "gmem-populated");
+	char *hole = self->mem[0] + SIZE - PAGE_SIZE;
+	struct stat before, after;
+	uint64_t value = 1;
+
+	TEST_ASSERT_EQ(fstat(self->fd[0], &before), 0);
+	check_zero(self->vcpu[0], SIZE - PAGE_SIZE, PAGE_SIZE);
+	TEST_ASSERT_EQ(gmem_peek(hole, &value), 0);
+	TEST_ASSERT_EQ(value, 0);
+	TEST_ASSERT_EQ(gmem_syscall_peek(hole), 0);
+	TEST_ASSERT_EQ(madvise(hole, PAGE_SIZE, MADV_POPULATE_READ), 0);
+	TEST_ASSERT_EQ(gmem_poke(hole, 1), BUS_ADRERR);
+	TEST_ASSERT_EQ(gmem_syscall_poke(hole), -EFAULT);
+	TEST_ASSERT_EQ(mprotect(hole, PAGE_SIZE, PROT_READ), 0);
+	TEST_ASSERT_EQ(mprotect(hole, PAGE_SIZE, PROT_READ | PROT_WRITE), 0);
+	TEST_ASSERT_EQ(gmem_poke(hole, 1), BUS_ADRERR);
+	guest_write_exits(self->vcpu[0], SIZE - PAGE_SIZE);
+	check_zero(self->vcpu[0], SIZE - PAGE_SIZE, PAGE_SIZE);
+
+	TEST_ASSERT_EQ(gmem_fdinfo(self->fd[0], "gmem-populated"), populated);
+	TEST_ASSERT_EQ(fstat(self->fd[0], &after), 0);
+	TEST_ASSERT_EQ(before.st_blocks, after.st_blocks);
+	TEST_ASSERT_EQ(lseek(self->fd[0], SIZE - PAGE_SIZE, SEEK_HOLE), SIZE - PAGE_SIZE);
+}
+
 /* Freeze, clone, write, punch and close, all at once, for a while. */
 struct race {
 	struct kvm_vm *vm;
@@ -435,6 +566,124 @@ GMEM_TEST(gmem_clone, races)
 		race[i].stop = true;
 		TEST_ASSERT_EQ(pthread_join(thread[i], NULL), 0);
 		TEST_ASSERT(race[i].rounds, "it never ran");
+	}
+}
+
+static uint64_t guest_movs(uint64_t to, uint64_t b, uint64_t c)
+{
+	uint64_t from = MMIO_GVA;
+
+	asm volatile("cld; movsl" : "+D"(to), "+S"(from) : : "memory");
+	return 0;
+}
+
+static uint64_t guest_ins(uint64_t to, uint64_t b, uint64_t c)
+{
+	uint64_t n = 1;
+
+	asm volatile("cld; rep insl" : "+D"(to), "+c"(n) : "d"(PIO_PORT) : "memory");
+	return n;
+}
+
+static uint64_t guest_fep_mov(uint64_t to, uint64_t b, uint64_t c)
+{
+	asm volatile(KVM_FEP "movl %k0, (%1)" : : "a"(MAGIC), "c"(to) : "memory");
+	return 0;
+}
+
+static uint64_t guest_fep_cmpxchg(uint64_t to, uint64_t b, uint64_t c)
+{
+	uint32_t was = *(uint32_t *)to;
+	bool done;
+
+	asm volatile(KVM_FEP "lock cmpxchgl %k3, (%2)"
+		     : "=@cce"(done), "+a"(was) : "c"(to), "d"(MAGIC) : "memory");
+	return !done;
+}
+
+static uint64_t guest_fep_push(uint64_t to, uint64_t b, uint64_t c)
+{
+	asm volatile("movq %%rsp, %%r12; leaq 8(%0), %%rsp\n\t"
+		     KVM_FEP "pushq %1\n\t"
+		     "movq %%r12, %%rsp"
+		     : : "r"(to), "a"((uint64_t)MAGIC) : "r12", "memory");
+	return 0;
+}
+
+/* KVM_RUN until there is something else than a question; 0 or a negative errno. */
+static int run_and_answer(struct kvm_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	const uint32_t magic = MAGIC;
+
+	while (!_vcpu_run(vcpu)) {
+		if (run->exit_reason == KVM_EXIT_MMIO && !run->mmio.is_write &&
+		    run->mmio.phys_addr == MMIO_GVA)
+			memcpy(run->mmio.data, &magic, sizeof(magic));
+		else if (run->exit_reason == KVM_EXIT_IO && run->io.port == PIO_PORT &&
+			 run->io.direction == KVM_EXIT_IO_IN)
+			memcpy((char *)run + run->io.data_offset, &magic, sizeof(magic));
+		else
+			return 0;
+	}
+
+	return -errno;
+}
+
+/*
+ * What KVM writes for the guest ends like the guest's own writes: the VMM is
+ * told, and when there is memory to write to, the instruction begins anew.
+ */
+GMEM_TEST(gmem_clone, emulation)
+{
+	static const struct {
+		const char *what;
+		gmem_guest_fn fn;
+		bool fep;
+	} how[] = {
+		{ "movs from MMIO", guest_movs },
+		{ "ins", guest_ins },
+		{ "mov", guest_fep_mov, true },
+		{ "cmpxchg", guest_fep_cmpxchg, true },
+		{ "push", guest_fep_push, true },
+	};
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	bool fep = kvm_is_forced_emulation_enabled();
+	struct kvm_run *run = vcpu->run;
+	uint64_t result;
+	int i, r, fd;
+
+	virt_pg_map(self->vm[0], MMIO_GVA, MMIO_GVA);
+
+	for (i = 0; i < ARRAY_SIZE(how); i++) {
+		uint64_t offset = i * PAGE_SIZE + 64;
+
+		if (how[i].fep && !fep)
+			continue;
+
+		gmem_guest_start(vcpu, how[i].fn, GMEM_GVA + offset, 0, 0);
+		r = run_and_answer(vcpu);
+		TEST_ASSERT(r == -EFAULT, "%s: %s, %s", how[i].what, strerror(-r),
+			    exit_reason_str(run->exit_reason));
+		TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_MEMORY_FAULT);
+		TEST_ASSERT_EQ(run->memory_fault.gpa, GMEM_GPA + i * PAGE_SIZE);
+		TEST_ASSERT_EQ(run->memory_fault.size, PAGE_SIZE);
+
+		fd = gmem_clone(self->vm[0], self->fd[0]);
+		gmem_unbind(self->vm[0], GMEM_SLOT);
+		gmem_bind(self->vm[0], GMEM_SLOT, GMEM_GPA, SIZE, NULL, fd, 0);
+		r = run_and_answer(vcpu);
+		TEST_ASSERT(!r && gmem_guest_done(vcpu, &result), "%s: %s, %s",
+			    how[i].what, strerror(-r), exit_reason_str(run->exit_reason));
+		TEST_ASSERT_EQ(result, 0);
+		result = gmem_guest_call(vcpu, gmem_guest_read, GMEM_GVA + offset, 0, 0);
+		TEST_ASSERT(result % (1ULL << 32) == MAGIC, "%s: %#lx was written",
+			    how[i].what, result);
+
+		gmem_unbind(self->vm[0], GMEM_SLOT);
+		close(fd);
+		gmem_bind(self->vm[0], GMEM_SLOT, GMEM_GPA, SIZE, NULL, self->fd[0], 0);
+		check(vcpu, 0, SIZE - PAGE_SIZE, SEED);
 	}
 }
 
@@ -547,8 +796,14 @@ GMEM_TEST(gmem_clone, freeze_races)
 
 int main(int argc, char *argv[])
 {
+	char was;
+	int r;
+
 	GMEM_REQUIRE();
 	__TEST_REQUIRE(kvm_check_cap(KVM_CAP_GMEM) & KVM_GMEM_CAP_CLONE, "no clones");
 
-	return test_harness_run(argc, argv);
+	was = gmem_set_fep('1');
+	r = test_harness_run(argc, argv);
+	gmem_set_fep(was);
+	return r;
 }

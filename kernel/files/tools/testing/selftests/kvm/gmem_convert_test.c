@@ -665,11 +665,9 @@ GMEM_TEST(gmem_convert, running_guest)
 				       (NR_PAGES - n % NR_PAGES) * PAGE_SIZE, 0,
 				       NULL);
 
-		/* A fault of the guest may hold a page right now. */
-		TEST_ASSERT(!r || r == -EAGAIN, "conversion: %s", strerror(-r));
-		if (!r)
-			TEST_ASSERT_EQ(gmem_peek(self->mem + SIZE - PAGE_SIZE,
-						 NULL), BUS_ADRERR);
+		TEST_ASSERT(!r, "conversion: %s", strerror(-r));
+		TEST_ASSERT_EQ(gmem_peek(self->mem + SIZE - PAGE_SIZE, NULL),
+			       BUS_ADRERR);
 		gmem_make_shared(self->fd, 0, SIZE);
 		TEST_ASSERT(gmem_peek(self->mem + n % NR_PAGES * PAGE_SIZE, NULL) == 0,
 			    "shared, and out of reach");
@@ -678,6 +676,82 @@ GMEM_TEST(gmem_convert, running_guest)
 	}
 	for (n = 0; n < NR_PAGES; n++)
 		TEST_ASSERT_EQ(*(uint64_t *)(self->mem + n * PAGE_SIZE), ROUNDS);
+}
+
+#define BUSY_PAGES	512
+#define BUSY_SIZE	((uint64_t)BUSY_PAGES * PAGE_SIZE)
+#define BUSY_VCPUS	4
+#define BUSY_ROUNDS	400
+
+struct busy {
+	struct kvm_vcpu *vcpu;
+	volatile bool stop;
+	volatile uint64_t rounds;
+};
+
+static uint64_t guest_touch(uint64_t gva, uint64_t nr_pages, uint64_t rounds)
+{
+	uint64_t i, n;
+
+	for (n = 0; n < rounds; n++)
+		for (i = 0; i < nr_pages; i++)
+			WRITE_ONCE(*(uint64_t *)(gva + i * PAGE_SIZE), n);
+	return 0;
+}
+
+static void *run_guest_touch(void *data)
+{
+	struct busy *busy = data;
+
+	while (!busy->stop) {
+		gmem_guest_call(busy->vcpu, guest_touch, GMEM_GVA, BUSY_PAGES, 10);
+		busy->rounds++;
+	}
+	return NULL;
+}
+
+/*
+ * What the guest does with its memory, and be it to fault on it all the time or
+ * to touch it for the first time, is no reason to refuse a conversion.
+ */
+GMEM_TEST(gmem_convert, guest_is_no_user)
+{
+	struct kvm_vcpu *vcpus[BUSY_VCPUS];
+	struct kvm_vm *vm = gmem_vm_create(variant->type, BUSY_VCPUS, vcpus, BUSY_PAGES);
+	struct busy busy[BUSY_VCPUS] = {};
+	pthread_t threads[BUSY_VCPUS];
+	int fd, i, n, failed = 0;
+	uint64_t rounds;
+	char *mem;
+
+	fd = gmem_create(vm, BUSY_SIZE, GMEM_FLAGS_SHARED);
+	mem = gmem_mmap(fd, BUSY_SIZE);
+	gmem_bind(vm, GMEM_SLOT, GMEM_GPA, BUSY_SIZE, variant->hva ? mem : NULL, fd, 0);
+
+	for (i = 0; i < BUSY_VCPUS; i++) {
+		busy[i].vcpu = vcpus[i];
+		TEST_ASSERT(!pthread_create(&threads[i], NULL, run_guest_touch, &busy[i]),
+			    "pthread_create() failed");
+	}
+	for (n = 0, rounds = 0; n < BUSY_ROUNDS || rounds < BUSY_VCPUS; n++) {
+		/* Now and then all of it is new. */
+		if (n % 32 == 0)
+			TEST_ASSERT_EQ(__gmem_fallocate(fd, FALLOC_FL_PUNCH_HOLE |
+							FALLOC_FL_KEEP_SIZE, 0, BUSY_SIZE), 0);
+		failed += !!__gmem_convert(fd, true, 0, BUSY_SIZE, 0, NULL);
+		gmem_make_shared(fd, 0, BUSY_SIZE);
+		for (i = 0, rounds = 0; i < BUSY_VCPUS; i++)
+			rounds += busy[i].rounds;
+	}
+	for (i = 0; i < BUSY_VCPUS; i++) {
+		busy[i].stop = true;
+		TEST_ASSERT(!pthread_join(threads[i], NULL), "pthread_join() failed");
+	}
+	TEST_ASSERT(!failed, "%d of %d conversions failed", failed, n);
+
+	kvm_vm_free(vm);
+	munmap(mem, BUSY_SIZE);
+	close(fd);
 }
 
 int main(int argc, char *argv[])

@@ -48,7 +48,7 @@ GMEM_TEST(gmem_create, capabilities)
 {
 	uint32_t all = KVM_GMEM_CAP_CONVERT | KVM_GMEM_CAP_RANGES |
 		       KVM_GMEM_CAP_ZERO_RANGE | KVM_GMEM_CAP_SEEK |
-		       KVM_GMEM_CAP_LINK | KVM_GMEM_CAP_CLONE;
+		       KVM_GMEM_CAP_LINK | KVM_GMEM_CAP_CLONE | KVM_GMEM_CAP_SHARE;
 	struct kvm_gmem_convert arg = {};
 	int fd;
 
@@ -76,6 +76,38 @@ GMEM_TEST(gmem_create, unknown_flags)
 		TEST_ASSERT_EQ(__gmem_create(self->vm, SIZE, bit), -EINVAL);
 		TEST_ASSERT_EQ(__gmem_create(self->vm, SIZE,
 					     GMEM_FLAGS_SHARED | bit), -EINVAL);
+	}
+}
+
+/* The words that are to have a meaning some day: with flags they must be 0. */
+GMEM_TEST(gmem_create, reserved)
+{
+	static const uint64_t flags[] = {
+		0, GMEM_FLAGS_PRIVATE, GMEM_FLAGS_SHARED, GUEST_MEMFD_FLAG_INIT_SHARED,
+	};
+	int i, j, fd;
+
+	for (i = 0; i < ARRAY_SIZE(flags); i++) {
+		for (j = 0; j < ARRAY_SIZE(((struct kvm_create_guest_memfd *)0)->reserved); j++) {
+			struct kvm_create_guest_memfd args = {
+				.size = SIZE,
+				.flags = flags[i],
+			};
+
+			fd = __vm_ioctl(self->vm, KVM_CREATE_GUEST_MEMFD, &args);
+			TEST_ASSERT(fd >= 0, "flags %#lx: %s", flags[i], strerror(errno));
+			close(fd);
+
+			args.reserved[j] = 1ULL << (63 - j);
+			fd = __vm_ioctl(self->vm, KVM_CREATE_GUEST_MEMFD, &args);
+			if (!flags[i]) {
+				TEST_ASSERT(fd >= 0, "without flags: %s", strerror(errno));
+				close(fd);
+				continue;
+			}
+			TEST_ASSERT(fd == -1 && errno == EINVAL,
+				    "flags %#lx, reserved[%d]: %d", flags[i], j, fd);
+		}
 	}
 }
 

@@ -10,6 +10,7 @@
 #include <asm/pvclock-abi.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -39,6 +40,7 @@ FIXTURE(gmem_guest) {
 	struct kvm_vm *vm;
 	struct kvm_vcpu *vcpu[2];
 	int ram;	/* what the library has set up */
+	uint64_t pt_gpa;	/* the page table of the data, in there */
 	int fd;		/* what tests use */
 	char *mem;
 };
@@ -79,8 +81,8 @@ FIXTURE_SETUP(gmem_guest)
 	vm_install_exception_handler(self->vm, IPI_VECTOR, guest_ipi_handler);
 
 	pte = vm_get_page_table_entry(self->vm, GMEM_GVA);
-	virt_pg_map(self->vm, PT_GVA,
-		    addr_hva2gpa(self->vm, (void *)((uintptr_t)pte & ~(PAGE_SIZE - 1))));
+	self->pt_gpa = addr_hva2gpa(self->vm, (void *)((uintptr_t)pte & ~(PAGE_SIZE - 1)));
+	virt_pg_map(self->vm, PT_GVA, self->pt_gpa);
 
 	self->fd = gmem_create(self->vm, SIZE, GMEM_FLAGS_PRIVATE);
 	self->mem = gmem_mmap(self->fd, SIZE);
@@ -572,8 +574,7 @@ GMEM_TEST(gmem_guest, emulation_and_conversion)
 	while (!done) {
 		gmem_make_shared(self->fd, 0, PAGE_SIZE);
 		r = __gmem_convert(self->fd, true, 0, PAGE_SIZE, 0, NULL);
-		/* KVM may hold the page for the length of an access. */
-		TEST_ASSERT(!r || r == -EAGAIN, "conversion: %s", strerror(-r));
+		TEST_ASSERT(!r, "conversion: %s", strerror(-r));
 		n += !r;
 		done = !pthread_tryjoin_np(t.thread, NULL);
 	}
@@ -964,13 +965,76 @@ GMEM_TEST(gmem_guest, two_vcpus)
 	}
 }
 
+/* An emulated access to @offset that has to end in a fault of the page at @gpa. */
+static void emulation_fails(struct kvm_vcpu *vcpu, gmem_guest_fn fn,
+			    uint64_t offset, int error, uint64_t gpa)
+{
+	gmem_guest_start(vcpu, fn, GMEM_GVA + offset, 1, 0);
+	TEST_ASSERT(_vcpu_run(vcpu) && errno == error, "KVM_RUN: %s, %s",
+		    strerror(errno), exit_reason_str(vcpu->run->exit_reason));
+	TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_MEMORY_FAULT);
+	TEST_ASSERT_EQ(vcpu->run->memory_fault.gpa, gpa);
+	TEST_ASSERT_EQ(vcpu->run->memory_fault.size, PAGE_SIZE);
+	TEST_ASSERT_EQ(vcpu->run->memory_fault.flags, 0);
+}
+
+static void ignore(int sig)
+{
+}
+
+/* MADV_HWPOISON; what it sends to those who map the page is no matter here. */
+static int poison(void *addr)
+{
+	const struct sigaction sa = { .sa_handler = ignore };
+	struct sigaction old;
+	int r;
+
+	sigaction(SIGBUS, &sa, &old);
+	r = madvise(addr, PAGE_SIZE, MADV_HWPOISON) ? -errno : 0;
+	sigaction(SIGBUS, &old, NULL);
+	return r;
+}
+
+/* What is emulated meets a broken page, which is neither MMIO nor the guest's fault. */
+GMEM_TEST(gmem_guest, emulation_and_poison)
+{
+	struct userspace_mem_region *region = memslot2region(self->vm, 0);
+	uint64_t pt_offset = self->pt_gpa - region->region.guest_phys_addr;
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	uint64_t result;
+	int r;
+
+	REQUIRE_FEP();
+
+	call(vcpu, gmem_guest_fill, GMEM_GVA, 3 * PAGE_SIZE, 1);
+	gmem_make_shared(self->fd, PAGE_SIZE, PAGE_SIZE);
+	gmem_check(self->mem, PAGE_SIZE, PAGE_SIZE, 1);
+	r = poison(self->mem + PAGE_SIZE);
+	if (r)
+		SKIP(return, "MADV_HWPOISON: %s", strerror(-r));
+
+	emulation_fails(vcpu, guest_fep_read, PAGE_SIZE, EHWPOISON, GMEM_GPA + PAGE_SIZE);
+	/* To its end, once the page is a new one. */
+	TEST_ASSERT_EQ(__gmem_fallocate(self->fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
+					PAGE_SIZE, PAGE_SIZE), 0);
+	vcpu_run(vcpu);
+	TEST_ASSERT(gmem_guest_done(vcpu, &result) && !result, "it is not zero");
+	CALL_OK(vcpu, guest_fep_write, GMEM_GVA + PAGE_SIZE, 5, 0);
+	TEST_ASSERT_EQ(gmem_peek(self->mem + PAGE_SIZE, &result), 0);
+	TEST_ASSERT_EQ(result, 5);
+
+	/* The table through which the guest and KVM reach all of that. */
+	gmem_make_shared(self->ram, pt_offset, PAGE_SIZE);
+	TEST_ASSERT_EQ(poison(region->host_mem + pt_offset), 0);
+	emulation_fails(vcpu, guest_fep_read, 0, EHWPOISON, self->pt_gpa);
+}
+
 /* The file is gone: KVM's accesses fail like the guest's, and nothing hangs. */
 GMEM_TEST(gmem_guest, emulation_after_close)
 {
 	struct kvm_vcpu *vcpu = self->vcpu[0];
-	struct kvm_run *run = vcpu->run;
 	uint64_t msr_gpa = GMEM_GPA + PAGE_SIZE;
-	int fd, r;
+	int fd;
 
 	fd = gmem_create(self->vm, SIZE, GMEM_FLAGS_PRIVATE);
 	gmem_unbind(self->vm, GMEM_SLOT);
@@ -985,31 +1049,7 @@ GMEM_TEST(gmem_guest, emulation_after_close)
 	set_msr(vcpu, MSR_KVM_WALL_CLOCK_NEW, GMEM_GPA);
 
 	REQUIRE_FEP();
-	gmem_guest_start(vcpu, guest_fep_read, GMEM_GVA, 0, 0);
-	r = _vcpu_run(vcpu);
-	if (r)
-		TEST_ASSERT(errno == EFAULT, "KVM_RUN: %s", strerror(errno));
-	TEST_ASSERT(run->exit_reason == KVM_EXIT_MEMORY_FAULT ||
-		    run->exit_reason == KVM_EXIT_INTERNAL_ERROR ||
-		    run->exit_reason == KVM_EXIT_MMIO, "unexpected exit: %s",
-		    exit_reason_str(run->exit_reason));
-}
-
-#define FEP_PARAM	"/sys/module/kvm/parameters/force_emulation_prefix"
-
-/* Return what it was. */
-static char set_fep(char to)
-{
-	char was = '0';
-	int fd;
-
-	fd = open(FEP_PARAM, O_RDWR);
-	if (fd < 0)
-		return was;
-	if (read(fd, &was, 1) != 1 || pwrite(fd, &to, 1, 0) != 1)
-		ksft_print_msg("cannot set " FEP_PARAM "\n");
-	close(fd);
-	return was;
+	emulation_fails(vcpu, guest_fep_read, 0, EFAULT, GMEM_GPA);
 }
 
 int main(int argc, char *argv[])
@@ -1019,8 +1059,8 @@ int main(int argc, char *argv[])
 
 	GMEM_REQUIRE();
 
-	was = set_fep('1');
+	was = gmem_set_fep('1');
 	r = test_harness_run(argc, argv);
-	set_fep(was);
+	gmem_set_fep(was);
 	return r;
 }

@@ -10,8 +10,10 @@
  */
 #include <linux/stddef.h>
 #include <linux/io_uring.h>
+#include <linux/iommufd.h>
 #include <linux/loop.h>
 #include <linux/sizes.h>
+#include <linux/udmabuf.h>
 #include <linux/userfaultfd.h>
 
 #include <fcntl.h>
@@ -28,6 +30,9 @@
 #include "processor.h"
 #include "gmem_util.h"
 #include "kvm_test_harness.h"
+
+#include "../../../../drivers/iommu/iommufd/iommufd_test.h"
+#include "../../../../mm/gup_test.h"
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE	25
@@ -463,6 +468,214 @@ GMEM_TEST(gmem_pin, ptrace)
 	waitpid(pid, NULL, 0);
 }
 
+/*
+ * Pins that last, as drivers take them, by the kernel's own means of testing
+ * them: to read or to write, with and without page table walks that take no lock.
+ */
+GMEM_TEST(gmem_pin, gup_longterm)
+{
+	static const unsigned int flags[] = {
+		0,
+		PIN_LONGTERM_TEST_FLAG_USE_WRITE,
+		PIN_LONGTERM_TEST_FLAG_USE_FAST,
+		PIN_LONGTERM_TEST_FLAG_USE_WRITE | PIN_LONGTERM_TEST_FLAG_USE_FAST,
+	};
+	struct pin_longterm_test arg = {
+		.addr = (uintptr_t)self->env.mem + PINNED_OFFSET,
+		.size = PAGE_SIZE,
+	};
+	uint64_t error_offset;
+	int gup, i, r;
+
+	gup = open("/sys/kernel/debug/gup_test", O_RDWR);
+	if (gup < 0)
+		SKIP(return, "no CONFIG_GUP_TEST: %s", strerror(errno));
+
+	for (i = 0; i < ARRAY_SIZE(flags); i++) {
+		arg.flags = flags[i];
+		TEST_ASSERT(!ioctl(gup, PIN_LONGTERM_TEST_START, &arg),
+			    "PIN_LONGTERM_TEST_START, flags %u: %s", flags[i],
+			    strerror(errno));
+		check_pinned(&self->env);
+		r = __gmem_freeze(self->env.fd, &error_offset);
+		TEST_ASSERT_EQ(r, -EAGAIN);
+		TEST_ASSERT_EQ(error_offset, PINNED_OFFSET);
+		TEST_ASSERT(!ioctl(gup, PIN_LONGTERM_TEST_STOP),
+			    "PIN_LONGTERM_TEST_STOP: %s", strerror(errno));
+		check_idle(&self->env);
+
+		/* What is private cannot be pinned. */
+		gmem_make_private(self->env.fd, PINNED_OFFSET, PAGE_SIZE);
+		TEST_ASSERT(ioctl(gup, PIN_LONGTERM_TEST_START, &arg) &&
+			    errno == EFAULT, "a pin of a private page, flags %u: %s",
+			    flags[i], strerror(errno));
+		gmem_make_shared(self->env.fd, PINNED_OFFSET, PAGE_SIZE);
+		gmem_check(self->env.mem, 0, SIZE, SEED);
+	}
+
+	/* What is frozen can be pinned to read it, by way of a new mapping. */
+	gmem_freeze(self->env.fd);
+	munmap(self->env.mem, SIZE);
+	self->env.mem = gmem_mmap(self->env.fd, SIZE);
+	arg.addr = (uintptr_t)self->env.mem + PINNED_OFFSET;
+	for (i = 0; i < ARRAY_SIZE(flags); i++) {
+		arg.flags = flags[i];
+		r = ioctl(gup, PIN_LONGTERM_TEST_START, &arg) ? -errno : 0;
+		if (flags[i] & PIN_LONGTERM_TEST_FLAG_USE_WRITE) {
+			TEST_ASSERT_EQ(r, -EFAULT);
+			continue;
+		}
+		TEST_ASSERT_EQ(r, 0);
+		guest_check(&self->env, 0, SIZE);
+		TEST_ASSERT(!ioctl(gup, PIN_LONGTERM_TEST_STOP),
+			    "PIN_LONGTERM_TEST_STOP: %s", strerror(errno));
+	}
+	gmem_check(self->env.mem, 0, SIZE, SEED);
+	close(gup);
+}
+
+/* An IOMMU that the kernel makes up, with all of the memory in its page table. */
+struct iommu {
+	int fd;
+	uint32_t ioas;
+};
+
+static bool iommu_create(struct iommu *iommu)
+{
+	struct iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
+	struct iommu_test_cmd mock = {
+		.size = sizeof(mock),
+		.op = IOMMU_TEST_OP_MOCK_DOMAIN,
+	};
+
+	iommu->fd = open("/dev/iommu", O_RDWR);
+	if (iommu->fd < 0)
+		return false;
+	TEST_ASSERT(!ioctl(iommu->fd, IOMMU_IOAS_ALLOC, &alloc),
+		    "IOMMU_IOAS_ALLOC: %s", strerror(errno));
+	iommu->ioas = alloc.out_ioas_id;
+	mock.id = iommu->ioas;
+	if (!ioctl(iommu->fd, IOMMU_TEST_CMD, &mock))
+		return true;
+	close(iommu->fd);
+	return false;
+}
+
+static int iommu_map(struct iommu *iommu, void *mem, uint64_t size,
+		     bool write, uint64_t *iova)
+{
+	struct iommu_ioas_map map = {
+		.size = sizeof(map),
+		.flags = IOMMU_IOAS_MAP_READABLE |
+			 (write ? IOMMU_IOAS_MAP_WRITEABLE : 0),
+		.ioas_id = iommu->ioas,
+		.user_va = (uintptr_t)mem,
+		.length = size,
+	};
+	int r = ioctl(iommu->fd, IOMMU_IOAS_MAP, &map) ? -errno : 0;
+
+	*iova = map.iova;
+	return r;
+}
+
+static void iommu_unmap(struct iommu *iommu, uint64_t iova, uint64_t size)
+{
+	struct iommu_ioas_unmap unmap = {
+		.size = sizeof(unmap),
+		.ioas_id = iommu->ioas,
+		.iova = iova,
+		.length = size,
+	};
+
+	TEST_ASSERT(!ioctl(iommu->fd, IOMMU_IOAS_UNMAP, &unmap),
+		    "IOMMU_IOAS_UNMAP: %s", strerror(errno));
+}
+
+GMEM_TEST(gmem_pin, iommufd)
+{
+	struct iommu iommu;
+	uint64_t iova;
+
+	if (!iommu_create(&iommu))
+		SKIP(return, "no CONFIG_IOMMUFD_TEST: %s", strerror(errno));
+
+	TEST_ASSERT_EQ(iommu_map(&iommu, self->env.mem + PINNED_OFFSET, PAGE_SIZE,
+				 true, &iova), 0);
+	check_pinned(&self->env);
+	iommu_unmap(&iommu, iova, PAGE_SIZE);
+	check_idle(&self->env);
+
+	/* One private page among shared ones: none of them is held. */
+	gmem_make_private(self->env.fd, PINNED_OFFSET, PAGE_SIZE);
+	TEST_ASSERT_EQ(iommu_map(&iommu, self->env.mem, SIZE, true, &iova),
+		       -EFAULT);
+	TEST_ASSERT_EQ(iommu_map(&iommu, self->env.mem + PINNED_OFFSET, PAGE_SIZE,
+				 false, &iova), -EFAULT);
+	gmem_make_shared(self->env.fd, PINNED_OFFSET, PAGE_SIZE);
+	gmem_check(self->env.mem, 0, SIZE, SEED);
+	check_idle(&self->env);
+
+	/* Devices read what is frozen, and write to none of it. */
+	gmem_freeze(self->env.fd);
+	munmap(self->env.mem, SIZE);
+	self->env.mem = gmem_mmap(self->env.fd, SIZE);
+	TEST_ASSERT_EQ(iommu_map(&iommu, self->env.mem, SIZE, true, &iova),
+		       -EFAULT);
+	TEST_ASSERT_EQ(iommu_map(&iommu, self->env.mem, SIZE, false, &iova), 0);
+	guest_check(&self->env, 0, SIZE);
+	iommu_unmap(&iommu, iova, SIZE);
+	gmem_check(self->env.mem, 0, SIZE, SEED);
+	close(iommu.fd);
+}
+
+static int udmabuf_create(int dev, int fd)
+{
+	struct udmabuf_create create = {
+		.memfd = fd,
+		.flags = UDMABUF_FLAGS_CLOEXEC,
+		.size = SIZE,
+	};
+	int buf = ioctl(dev, UDMABUF_CREATE, &create);
+
+	if (buf < 0)
+		return -errno;
+	close(buf);
+	return 0;
+}
+
+/* A DMA buffer is made of the pages of a sealed memfd, and of nothing else. */
+GMEM_TEST(gmem_pin, udmabuf_refused)
+{
+	int dev, fd;
+
+	dev = open("/dev/udmabuf", O_RDWR);
+	if (dev < 0)
+		SKIP(return, "no CONFIG_UDMABUF: %s", strerror(errno));
+
+	fd = memfd_create("gmem_pin_test", MFD_ALLOW_SEALING);
+	TEST_ASSERT(fd >= 0 && !ftruncate(fd, SIZE) &&
+		    !fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK), "memfd: %s",
+		    strerror(errno));
+	TEST_ASSERT_EQ(udmabuf_create(dev, fd), 0);
+	close(fd);
+
+	TEST_ASSERT_EQ(udmabuf_create(dev, self->env.fd), -EBADFD);
+	gmem_make_private(self->env.fd, PINNED_OFFSET, PAGE_SIZE);
+	TEST_ASSERT_EQ(udmabuf_create(dev, self->env.fd), -EBADFD);
+	gmem_make_private(self->env.fd, 0, SIZE);
+	TEST_ASSERT_EQ(udmabuf_create(dev, self->env.fd), -EBADFD);
+	gmem_make_shared(self->env.fd, 0, SIZE);
+	check_idle(&self->env);
+	gmem_freeze(self->env.fd);
+	TEST_ASSERT_EQ(udmabuf_create(dev, self->env.fd), -EBADFD);
+	guest_check(&self->env, 0, SIZE);
+
+	fd = gmem_create(self->env.vm, SIZE, 0);
+	TEST_ASSERT_EQ(udmabuf_create(dev, fd), -EBADFD);
+	close(fd);
+	close(dev);
+}
+
 /* Locked memory sits in a batch of its own on its way to the LRU. */
 GMEM_TEST(gmem_pin, mlock_is_no_pin)
 {
@@ -566,33 +779,6 @@ GMEM_TEST(gmem_pin, advice_drops_nothing)
 	reclaim_all(&self->env);
 	gmem_check(self->env.mem, 0, SIZE, SEED);
 	check_idle(&self->env);
-}
-
-GMEM_TEST(gmem_pin, userfaultfd_refused)
-{
-	static const uint64_t modes[] = {
-		UFFDIO_REGISTER_MODE_MISSING, UFFDIO_REGISTER_MODE_MINOR,
-		UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP,
-	};
-	struct uffdio_register reg;
-	struct stall stall;
-	int i;
-
-	if (!stall_create(&stall))
-		SKIP(return, "userfaultfd: %s", strerror(errno));
-
-	for (i = 0; i < ARRAY_SIZE(modes); i++) {
-		reg = (struct uffdio_register) {
-			.range.start = (uintptr_t)self->env.mem,
-			.range.len = SIZE,
-			.mode = modes[i],
-		};
-		TEST_ASSERT(ioctl(stall.uffd, UFFDIO_REGISTER, &reg) < 0 &&
-			    errno == EINVAL, "UFFDIO_REGISTER, mode 0x%lx: %s",
-			    modes[i], strerror(errno));
-	}
-	check_idle(&self->env);
-	stall_free(&stall);
 }
 
 /*

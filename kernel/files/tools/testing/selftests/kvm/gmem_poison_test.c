@@ -10,6 +10,8 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 
 #include "test_util.h"
 #include "kvm_util.h"
@@ -369,6 +371,96 @@ GMEM_TEST(gmem_poison, injected_while_private)
 
 	/* There is no way back. */
 	assert_poison(env, true, 0, SIZE, 0);
+	check_healed(env);
+}
+
+/* A process that maps the page, having only read it, and is told if it fails. */
+static void child_waits(struct env *env, int ready, int go)
+{
+	const struct sigaction sa = {
+		.sa_sigaction = sigbus_handler,
+		.sa_flags = SA_SIGINFO,
+	};
+	char byte = 0;
+	void *mem;
+
+	/* One mapping, of its own: signals of two would be merged. */
+	munmap(env->mem, SIZE);
+	mem = gmem_mmap(env->fd, SIZE);
+	if (prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_EARLY, 0, 0) ||
+	    gmem_peek(mem + BAD_OFFSET, NULL) || sigaction(SIGBUS, &sa, NULL) ||
+	    write(ready, &byte, 1) != 1)
+		_exit(10);
+
+	/* The signal is pending, if there is one, before the parent writes. */
+	while (read(go, &byte, 1) < 0 && errno == EINTR)
+		;
+	if (READ_ONCE(sigbus_code) != BUS_MCEERR_AO)
+		_exit(11);
+	_exit(READ_ONCE(sigbus_addr) == mem + BAD_OFFSET ? 0 : 12);
+}
+
+/*
+ * What the guest has written makes no page table entry of the host dirty, and
+ * is lost all the same: those who map the page are told, as they are of memfd.
+ */
+GMEM_TEST(gmem_poison, clean_for_the_host)
+{
+	struct env *env = &self->env;
+	int ready[2], go[2], status;
+	char byte = 0;
+	pid_t pid;
+	void *mem;
+
+	if (!have_injector())
+		SKIP(return, "no " HWPOISON "corrupt-pfn (CONFIG_HWPOISON_INJECT)");
+
+	/* From the start: written by nobody but the guest. */
+	mem = env->mem;
+	TEST_ASSERT(!__gmem_fallocate(env->fd, FALLOC_FL_PUNCH_HOLE |
+				      FALLOC_FL_KEEP_SIZE, 0, SIZE), "Cannot punch");
+	gmem_guest_call(env->vcpu, gmem_guest_fill, GMEM_GVA, SIZE, SEED);
+	TEST_ASSERT_EQ(gmem_peek(mem + BAD_OFFSET, NULL), 0);
+	env->pfn = get_pfn(mem + BAD_OFFSET);
+
+	TEST_ASSERT(!pipe(ready) && !pipe(go), "pipe: %s", strerror(errno));
+	pid = fork();
+	TEST_ASSERT(pid >= 0, "fork: %s", strerror(errno));
+	if (!pid)
+		child_waits(env, ready[1], go[0]);
+	TEST_ASSERT_EQ(read(ready[0], &byte, 1), 1);
+
+	TEST_ASSERT(write_number(HWPOISON "corrupt-pfn", env->pfn),
+		    "corrupt-pfn: %s", strerror(errno));
+	TEST_ASSERT_EQ(write(go[1], &byte, 1), 1);
+	TEST_ASSERT(waitpid(pid, &status, 0) == pid && WIFEXITED(status),
+		    "the child: %#x", status);
+	TEST_ASSERT(!WEXITSTATUS(status), "the child was not told: %d", WEXITSTATUS(status));
+
+	check_log(env);
+	TEST_ASSERT_EQ(gmem_peek(mem + BAD_OFFSET, NULL), BUS_MCEERR_AR);
+	TEST_ASSERT(guest_fails(env, BAD_OFFSET), "The guest has read poison");
+	gmem_make_private(env->fd, 0, BAD_OFFSET);
+	gmem_make_private(env->fd, AFTER_BAD, SIZE - AFTER_BAD);
+	check_healed(env);
+}
+
+/* Whose access it was is told, at once. */
+GMEM_TEST(gmem_poison, clean_for_the_host_madvise)
+{
+	struct env *env = &self->env;
+	int r;
+
+	TEST_ASSERT(!__gmem_fallocate(env->fd, FALLOC_FL_PUNCH_HOLE |
+				      FALLOC_FL_KEEP_SIZE, 0, SIZE), "Cannot punch");
+	gmem_guest_call(env->vcpu, gmem_guest_fill, GMEM_GVA, SIZE, SEED);
+	TEST_ASSERT_EQ(gmem_peek(env->mem + BAD_OFFSET, NULL), 0);
+	env->pfn = get_pfn(env->mem + BAD_OFFSET);
+
+	r = poison_mapping(env->mem + BAD_OFFSET);
+	if (r)
+		SKIP(return, "MADV_HWPOISON: %s", strerror(-r));
+	check_shared_poison(env);
 	check_healed(env);
 }
 

@@ -170,10 +170,11 @@ GMEM_TEST(gmem_stock, attributes)
 	munmap(mem, SIZE);
 }
 
-/* A VM that cannot make memory private binds such a file, and never sees it. */
+/* In a VM that cannot make memory private such a file would never be seen. */
 GMEM_TEST(gmem_stock, no_attributes)
 {
 	char *mem;
+	int fd;
 
 	if (has_attributes(self->vm))
 		SKIP(return, "the VM has memory attributes");
@@ -181,16 +182,17 @@ GMEM_TEST(gmem_stock, no_attributes)
 	mem = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 		   -1, 0);
 	TEST_ASSERT(mem != MAP_FAILED, "mmap() failed");
-	gmem_bind(self->vm, STOCK_SLOT, STOCK_GPA, SIZE, mem, self->fd, 0);
-
-	gmem_guest_call(self->vcpu, gmem_guest_fill, STOCK_GVA, SIZE, 1);
-	TEST_ASSERT_EQ(*(uint64_t *)mem, gmem_pattern(1, STOCK_OFFSET));
-	TEST_ASSERT_EQ(gmem_fdinfo(self->fd, "gmem-populated"), 0);
+	TEST_ASSERT_EQ(__gmem_bind(self->vm, STOCK_SLOT, STOCK_GPA, SIZE, mem,
+				   self->fd, 0), -EINVAL);
 	TEST_ASSERT(set_private(self->vm, STOCK_GPA, SIZE) < 0, "it has attributes");
-	TEST_ASSERT_EQ(gmem_guest_call(self->vcpu, gmem_guest_check, STOCK_GVA,
-				       SIZE, 1), 0);
 
+	/* Nothing is left of it: neither the slot, nor a range that is bound. */
+	fd = gmem_create(self->vm, SIZE, GMEM_FLAGS_PRIVATE);
+	gmem_bind(self->vm, STOCK_SLOT, STOCK_GPA, SIZE, mem, fd, 0);
+	TEST_ASSERT_EQ(gmem_guest_call(self->vcpu, gmem_guest_check_zero, STOCK_GVA,
+				       SIZE, 0), 0);
 	gmem_unbind(self->vm, STOCK_SLOT);
+	close(fd);
 	munmap(mem, SIZE);
 }
 

@@ -181,6 +181,12 @@ bool gmem_guest_done(struct kvm_vcpu *vcpu, uint64_t *result);
 int __gmem_guest_call(struct kvm_vcpu *vcpu, gmem_guest_fn fn, uint64_t a,
 		      uint64_t b, uint64_t c, uint64_t *result);
 
+/*
+ * Let KVM emulate what has KVM_FEP in front of it ('1'), or not; return what it
+ * was.  It is the module's parameter, if it can be set.
+ */
+char gmem_set_fep(char to);
+
 /* Guest functions of general use. */
 uint64_t gmem_guest_read(uint64_t gva, uint64_t b, uint64_t c);
 uint64_t gmem_guest_write(uint64_t gva, uint64_t val, uint64_t c);

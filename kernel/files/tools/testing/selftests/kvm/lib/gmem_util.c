@@ -574,6 +574,22 @@ int gmem_vm_make_private(struct kvm_vm *vm, bool hva)
 	return fd;
 }
 
+#define FEP_PARAM	"/sys/module/kvm/parameters/force_emulation_prefix"
+
+char gmem_set_fep(char to)
+{
+	char was = '0';
+	int fd;
+
+	fd = open(FEP_PARAM, O_RDWR);
+	if (fd < 0)
+		return was;
+	if (read(fd, &was, 1) != 1 || pwrite(fd, &to, 1, 0) != 1)
+		pr_info("cannot set " FEP_PARAM "\n");
+	close(fd);
+	return was;
+}
+
 uint64_t gmem_guest_read(uint64_t gva, uint64_t b, uint64_t c)
 {
 	return READ_ONCE(*(uint64_t *)gva);

@@ -465,6 +465,48 @@ static int run_on_pipes(int sigfd)
 	return status;
 }
 
+/*
+ * With kmemleak=on: look for memory that nobody knows of any more.  What it finds
+ * goes to the kernel's log.  It takes an object for lost only if that did not
+ * change since the look before.
+ */
+static void look_for_leaks(void)
+{
+	const char *path = "/sys/kernel/debug/kmemleak";
+	char *line = NULL, cmdline[4096] = "";
+	int fd = open("/proc/cmdline", O_RDONLY), i;
+	FILE *leaks, *log;
+	size_t size = 0;
+
+	if (fd < 0 || read(fd, cmdline, sizeof(cmdline) - 1) < 0)
+		cmdline[0] = '\0';
+	close(fd);
+	if (!strstr(cmdline, "kmemleak=on"))
+		return;
+
+	fd = open(path, O_WRONLY);
+	for (i = 0; i < 2; i++)
+		if (fd < 0 || write(fd, "scan", 4) != 4)
+			fail("kmemleak=on, but %s: %s", path, strerror(errno));
+	close(fd);
+
+	/* All of it, however long it is. */
+	fd = open("/proc/sys/kernel/printk_devkmsg", O_WRONLY);
+	if (fd < 0 || write(fd, "on\n", 3) != 3)
+		fail("printk_devkmsg: %s", strerror(errno));
+	close(fd);
+	leaks = fopen(path, "r");
+	log = fopen("/dev/kmsg", "w");
+	if (!leaks || !log)
+		fail("kmemleak=on, but %s: %s", path, strerror(errno));
+	setvbuf(log, NULL, _IOLBF, 0);
+	while (getline(&line, &size, leaks) > 0)
+		fprintf(log, "%s", line);
+	fprintf(log, "kmemleak: the lab has looked for leaks\n");
+	fclose(log);
+	fclose(leaks);
+}
+
 static int run_on_tty(void)
 {
 	struct winsize ws = { 0 };
@@ -512,6 +554,7 @@ int main(void)
 		status = run_on_pipes(signalfd(-1, &chld, SFD_CLOEXEC | SFD_NONBLOCK));
 	}
 
+	look_for_leaks();
 	if (WIFEXITED(status))
 		report("exit %d\n", WEXITSTATUS(status));
 	else

@@ -26,6 +26,7 @@
 #define KVM_GMEM_CAP_MEMPOLICY		(1U << 4)	/* mbind() places the memory */
 #define KVM_GMEM_CAP_LINK		(1U << 5)	/* KVM_GMEM_LINK */
 #define KVM_GMEM_CAP_CLONE		(1U << 6)	/* KVM_GMEM_FREEZE, KVM_GMEM_CLONE */
+#define KVM_GMEM_CAP_SHARE		(1U << 7)	/* KVM_GMEM_SHARE */
 
 #define KVM_GMEM_IOC			0xE9
 
@@ -120,6 +121,22 @@ struct kvm_gmem_freeze {
 };
 
 #define KVM_GMEM_FREEZE			_IOWR(KVM_GMEM_IOC, 0x03, struct kvm_gmem_freeze)
+
+/**
+ * struct kvm_gmem_share - make a descriptor for a device's process
+ * @flags: in: must be 0
+ * @reserved: in: must be 0
+ */
+struct kvm_gmem_share {
+	__u64 flags;
+	__u64 reserved[3];
+};
+
+/*
+ * Returns a descriptor that can be mapped, to reach what is shared, and whose
+ * fdinfo can be read.  Nothing else can be done with it.
+ */
+#define KVM_GMEM_SHARE			_IOW(KVM_GMEM_IOC, 0x06, struct kvm_gmem_share)
 
 /*
  * The two below act on a VM, and return a new guest_memfd of that VM.

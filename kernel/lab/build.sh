@@ -60,8 +60,9 @@ kmake()
 	# What another clone has compiled is not compiled again. In depend mode a miss does not
 	# run the preprocessor once more.
 	CCACHE_DEPEND=1 CCACHE_BASEDIR=$build CCACHE_NOHASHDIR=1 \
-		make CC='ccache gcc' HOSTCC='ccache gcc' -C "$(flavour_source "$flavour")" O="$(kernel_dir "$flavour")" --no-print-directory \
-		ARCH="$arch" KBUILD_BUILD_USER=gmem KBUILD_BUILD_HOST=lab LOCALVERSION= "$@"
+		make CC='ccache gcc' HOSTCC='ccache gcc' -C "$(flavour_source "$flavour")" \
+		O="$(kernel_dir "$flavour")" --no-print-directory ARCH="$arch" \
+		KBUILD_BUILD_USER=gmem KBUILD_BUILD_HOST=lab LOCALVERSION= "$@"
 }
 
 # What make leaves behind is to be in build/, so what the emulator needs is there, too.

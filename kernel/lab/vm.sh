@@ -15,10 +15,9 @@ readonly STATUS_PANIC=121	# the machine died before the command ended
 readonly STATUS_BOOT=122	# the command was never started
 readonly STATUS_TIMEOUT=124	# as timeout(1)
 
-# A machine that has not come to its command by then never will. Debian's kernels unpack
-# themselves, and have drivers for everything: they take three times as long.
-boot_limit=120
-boot_limit_debian=360
+# A machine that has not come to its command by then never will: a hundred times what it
+# takes where nothing else runs.
+boot_limit=600
 
 vm_defaults()
 {
@@ -313,7 +312,7 @@ vm_run()
 {
 	if [[ $vm_flavour == debian-* ]]; then
 		find_debian_kernel "${vm_flavour#debian-}"
-		vm_flavour=debian-$debian_version boot_limit=$boot_limit_debian
+		vm_flavour=debian-$debian_version
 	fi
 	need_kernel "$vm_flavour" || return "$STATUS_BOOT"
 	need_packages "${packages_vm[@]}"

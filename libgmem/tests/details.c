@@ -576,7 +576,7 @@ START_TEST(no_life)
 	fails(EOPNOTSUPP, gmem_relink(memory, vm, &other, &err));
 	says(GMEM_STEP_CREATE, GMEM_NOWHERE, GMEM_NOWHERE);
 	fails(EOPNOTSUPP, gmem_freeze(memory, &err));
-	says(GMEM_STEP_CREATE, GMEM_NOWHERE, GMEM_NOWHERE);
+	says(GMEM_STEP_FREEZE, GMEM_NOWHERE, GMEM_NOWHERE);
 	fails(EOPNOTSUPP, gmem_clone(memory, vm, &other, &err));
 	says(GMEM_STEP_CREATE, GMEM_NOWHERE, GMEM_NOWHERE);
 	ck_assert_ptr_null(other);

@@ -21,7 +21,7 @@ spdx_everywhere()
 	while IFS= read -r path; do
 		[[ -f $top/$path && -s $top/$path ]] || continue
 		case $path in
-		LICENSES/* | *.patch | */series | *.md | *.json | *.png | *.abi | debian/changelog | debian/copyright | debian/source/format | .reuse/dep5 | .gitignore | */.gitignore) continue ;;
+		LICENSES/* | */corpus/* | *.patch | */series | *.md | *.json | *.png | *.abi | debian/changelog | debian/copyright | debian/source/format | .reuse/dep5 | .gitignore | */.gitignore) continue ;;
 		esac
 		head -n 5 "$top/$path" | grep -q SPDX-License-Identifier || {
 			echo "$path"

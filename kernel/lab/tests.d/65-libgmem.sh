@@ -11,7 +11,10 @@ step_exists()
 	[[ -f $top/libgmem/meson.build ]]
 }
 
-# A build of build/libgmem-NAME with those options of meson's. Two steps use one of them.
+targets=()
+
+# A build of build/libgmem-NAME with those options of meson's, of the targets in the array
+# targets or of all. Two steps use one of them.
 build_libgmem()
 {
 	local dir=$build/libgmem-$1
@@ -25,7 +28,7 @@ build_libgmem()
 		rm -rf "$dir"
 		meson setup "$dir" "$top" "$@"
 	fi
-	ninja -C "$dir"
+	ninja -C "$dir" "${targets[@]}"
 }
 
 # meson_results NAME: what "meson test" found, one result for each test.
@@ -72,6 +75,8 @@ libgmem_cc()
 
 build_fuzz()
 {
+	local targets=(libgmem/tests/gmem-fuzz examples/launcher/tests/launcher-boot-fuzz)
+
 	CC=clang build_libgmem fuzz --werror -Dfuzz=true
 }
 

@@ -71,8 +71,6 @@ make_kernel()
 	local flavour=$1 dir
 
 	dir=$(kernel_dir "$flavour")
-	# What is measured or timed in a machine meanwhile comes first.
-	renice -n 10 -p "$BASHPID" >/dev/null
 	if [[ $flavour == uml ]]; then
 		kmake "$flavour" -j"$jobs" linux
 		return

@@ -12,9 +12,10 @@
 # reports each test with passed, failed or skipped. LAB_QUICK or LAB_ALL is set where the
 # options of that name were given.
 #
-# Kernels are built one after the other, niced, from the start. Beside that two steps
-# run at a time, those first that need none or have theirs. What two of them use has to
-# be theirs, or behind the lock on the builds.
+# Kernels are built one after the other, from the start, and not niced: the steps that wait
+# for the last one would run alone in the end. Beside that two steps run at a time, those
+# first that need none or have theirs. What two of them use has to be theirs, or behind a
+# lock.
 
 test_log=$build/log/test
 packages_test=(shellcheck kmod)

@@ -27,7 +27,7 @@ life_runs=(
 	"one clone, software-protected, two processors=0=clone 1 turned itself off=$life_clone --clones 1 --vm-type sw-protected --cpus 2"
 	"four clones, software-protected=0=clone 4 turned itself off=$life_clone --clones 4 --vm-type sw-protected"
 	"four clones, software-protected, two processors=0=clone 4 turned itself off=$life_clone --clones 4 --vm-type sw-protected --cpus 2"
-	"two clones on two nodes=0=node 1 is on host node 0=$life_clone --clones 2 --numa 1:64M,0:64M --cpus 2"
+	"two clones on two nodes=0=node 1 is on host node 0=$life_clone --clones 2 --numa 1:32M,0:32M --cpus 2"
 	"two clones of shared memory=0=SHARED=$life_clone --clones 2 --shared --mode inplace"
 	"two clones in shared mode=0=SHARED=$life_clone --clones 2 --shared --mode shared"
 	"two clones, and a map=0=clone 2 turned itself off=$life_clone --clones 2 --map /tmp/map.svg"

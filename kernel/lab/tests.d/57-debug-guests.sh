@@ -15,5 +15,5 @@ step_run()
 {
 	need_kernel debug || return
 	need_uapi && run_uapi debug "${uapi_runs_debug[@]}"
-	need_launcher && run_launcher debug life-debug "${life_runs[1]}" "${life_runs[9]}"
+	need_launcher && run_launcher debug life-debug "${life_runs[1]}" "${life_runs[6]}"
 }

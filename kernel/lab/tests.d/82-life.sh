@@ -17,21 +17,25 @@ life_runs=(
 	"three boots, two processors=0=guest: good bye=$life_reboot --cpus 2"
 	"three boots, software-protected=0=guest: good bye=$life_reboot --vm-type sw-protected --cpus 2"
 	"three boots, on the node asked for=0=node 0 is on host node 1=$life_reboot --numa 1:64M --stats"
-	"three boots in shared memory=0=guest: good bye=$life_reboot --shared --mode inplace"
 	"three boots in shared mode=0=guest: good bye=$life_reboot --shared --mode shared"
 	"one clone=0=clone 1 turned itself off=$life_clone --clones 1"
-	"one clone, two processors=0=clone 1 turned itself off=$life_clone --clones 1 --cpus 2"
-	"four clones=0=clone 4 turned itself off=$life_clone --clones 4"
 	"four clones, two processors=0=clone 4 turned itself off=$life_clone --clones 4 --cpus 2"
-	"one clone, software-protected=0=clone 1 turned itself off=$life_clone --clones 1 --vm-type sw-protected"
-	"one clone, software-protected, two processors=0=clone 1 turned itself off=$life_clone --clones 1 --vm-type sw-protected --cpus 2"
-	"four clones, software-protected=0=clone 4 turned itself off=$life_clone --clones 4 --vm-type sw-protected"
 	"four clones, software-protected, two processors=0=clone 4 turned itself off=$life_clone --clones 4 --vm-type sw-protected --cpus 2"
 	"two clones on two nodes=0=node 1 is on host node 0=$life_clone --clones 2 --numa 1:32M,0:32M --cpus 2"
-	"two clones of shared memory=0=SHARED=$life_clone --clones 2 --shared --mode inplace"
 	"two clones in shared mode=0=SHARED=$life_clone --clones 2 --shared --mode shared"
 	"two clones, and a map=0=clone 2 turned itself off=$life_clone --clones 2 --map /tmp/map.svg"
 )
+# What differs from these in the type of VM, the number of processors or of clones alone.
+life_runs_more=(
+	"three boots in shared memory=0=guest: good bye=$life_reboot --shared --mode inplace"
+	"one clone, two processors=0=clone 1 turned itself off=$life_clone --clones 1 --cpus 2"
+	"four clones=0=clone 4 turned itself off=$life_clone --clones 4"
+	"one clone, software-protected=0=clone 1 turned itself off=$life_clone --clones 1 --vm-type sw-protected"
+	"one clone, software-protected, two processors=0=clone 1 turned itself off=$life_clone --clones 1 --vm-type sw-protected --cpus 2"
+	"four clones, software-protected=0=clone 4 turned itself off=$life_clone --clones 4 --vm-type sw-protected"
+	"two clones of shared memory=0=SHARED=$life_clone --clones 2 --shared --mode inplace"
+)
+[[ -z ${LAB_ALL:-} ]] || life_runs+=("${life_runs_more[@]}")
 
 life_other_runs=(
 	"a guest that does not reset itself is not booted again=0=guest: good bye=--kernel @K --initrd @I --reboot-reuse"

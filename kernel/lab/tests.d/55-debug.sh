@@ -12,20 +12,23 @@ step_kernels=(lab debug)
 step_when=not-quick
 
 # Each bad argument is refused the same way here; what they allocate or lock others do too.
-selftests_not_debug=(gmem_bad_input_test gmem_stock_test)
+# gmem_latency_test, and others_go_on of gmem_bind_test, compare times with tens of thousands
+# of runs, each of which takes milliseconds to make on this kernel.
+selftests_not_debug=(gmem_bad_input_test gmem_stock_test gmem_latency_test)
+cases_not_debug=(others_go_on)
 
 # 32764 memslots, each with a grace period: minutes, and more than all the rest.
 selftests_slow=(set_memory_region_test)
 
-# half_of NAME...: ours for one type of VM only. What the types differ in is seen on the other
-# kernel, with both, and here by the tree's own tests.
-half_of()
+# with_options OPTIONS NAME...: the options for those that know the harness's.
+with_options()
 {
-	local name
+	local options=$1 name
+	shift
 
 	for name; do
 		if grep -qs test_harness_run "$files/tools/testing/selftests/kvm/$name.c"; then
-			printf '%s=-V sw_protected_vm\n' "$name"
+			printf '%s=%s\n' "$name" "$options"
 		else
 			printf '%s\n' "$name"
 		fi
@@ -43,7 +46,7 @@ debug_driver='
 step_run()
 {
 	local selftests names logs=$results/selftests-debug log=$test_log/debug-machine.log
-	local races=60 rounds=10000
+	local races=60 rounds=10000 options=${cases_not_debug[*]/#/-T }
 
 	need_kernel lab && need_kernel debug || return
 	need_selftests
@@ -52,9 +55,12 @@ step_run()
 		mapfile -t names < <(without "$selftest_races" "${selftests_not_debug[@]}")
 	else
 		mapfile -t names < <(without "$selftest_races" "${selftests_not_debug[@]}" "${selftests_slow[@]}")
-		mapfile -t names < <(half_of "${names[@]}")
+		# What the types of VM differ in is seen on the other kernel, with both, and here by the
+		# tree's own tests.
+		options+=" -V sw_protected_vm -V sw_protected_vm_no_hva"
 		skipped set_memory_region_test "takes minutes on the debug kernel: --all runs it"
 	fi
+	mapfile -t names < <(with_options "$options" "${names[@]}")
 	names+=("$selftest_races=-t $races")
 	rm -rf "$logs"
 	mkdir -p "$logs"

@@ -57,7 +57,7 @@ step_run()
 		mapfile -t names < <(without "$selftest_races" "${selftests_not_debug[@]}" "${selftests_slow[@]}")
 		# What the types of VM differ in is seen on the other kernel, with both, and here by the
 		# tree's own tests.
-		options+=" -V sw_protected_vm -V sw_protected_vm_no_hva"
+		options+=" -V default_vm_hva -V sw_protected_vm -V sw_protected_vm_no_hva"
 		skipped set_memory_region_test "takes minutes on the debug kernel: --all runs it"
 	fi
 	mapfile -t names < <(with_options "$options" "${names[@]}")

@@ -82,6 +82,22 @@ check_build()
 	spent building $((to - from))
 }
 
+# build_once NAME COMMAND...: what several steps run. The first of them builds it, under a
+# lock of the caller's, and in this test run nobody builds it again: that would take it away
+# from the step that runs it.
+build_once()
+{
+	local mark=$test_log/built-$1 status
+	shift
+
+	[[ ! -f $mark ]] || return "$(<"$mark")"
+	echo 1 >"$mark"
+	"$@"
+	status=$?
+	echo "$status" >"$mark"
+	return "$status"
+}
+
 # kunit_results LOG: report what KUnit wrote, one result for each case. It may
 # have several suites; a suite that ends before its plan has failed.
 kunit_results()

@@ -60,6 +60,24 @@ kernel_tables()
 		"$top/libgmem/man/gmem.7"
 }
 
+# Twice asked for, twice the same answer, and once done.
+builds_once()
+{
+	local test_log=$test_log/once status
+
+	rm -rf "$test_log"
+	mkdir -p "$test_log"
+	# shellcheck disable=SC2317 # what build_once calls
+	build() { echo "$1" >>"$test_log/built"; [[ $1 == good ]]; }
+	for _ in 1 2; do
+		build_once well build good
+		build_once badly build bad && status=0 || status=$?
+		((status == 1))
+	done
+	cat "$test_log/built"
+	[[ $(<"$test_log/built") == good$'\n'bad ]]
+}
+
 need_series()
 {
 	lock source
@@ -131,6 +149,7 @@ step_run()
 	check "test with an unknown step" refuses 2 "no step" test no-such
 	check "help" refuses 0 "usage:" help
 	check "no arguments" refuses 0 "usage:"
+	check "what several steps run is built once" builds_once
 	check "SPDX lines" spdx_everywhere
 	check "shellcheck" scripts_are_clean
 	check "README.md and gmem(7) say of kernels what was seen" kernel_tables

@@ -96,7 +96,7 @@ run_selftests()
 	)
 }
 
-# Builds them all; sets selftests to those that could be.
+# All of them are built; sets selftests to those that could be.
 need_selftests()
 {
 	local name all=() ours
@@ -105,7 +105,8 @@ need_selftests()
 	all=("${selftests_upstream[@]}" "${ours[@]}")
 	lock kernel-lab
 	need_source lab
-	with_progress "building the selftests" "$build/log/selftests.log" build_selftests "${all[@]}" || :
+	with_progress "building the selftests" "$build/log/selftests.log" \
+		build_once selftests build_selftests "${all[@]}" || :
 	unlock builds
 	unlock kernel-lab
 	selftests=()

@@ -40,15 +40,15 @@ uapi_runs_debug=(
 
 # Inside the machine: each with its own log, and a line when it is done.
 uapi_driver='
-	dir=$1 vmlinux=$2
-	shift 2
+	dir=$1 vmlinux=$2 logs=$3
+	shift 3
 	for run; do
 		name=${run%%=*} args=${run#*=*=}
 		begin=$(date +%s)
 		case $args in
 		uapi*) timeout -k 10 120 "$dir"/$args ;;
 		*) timeout -k 10 700 "$dir"/$args "$vmlinux" "$dir/init" ;;
-		esac >"$LAB_RESULTS/uapi/$name.log" 2>&1
+		esac >"$logs/$name.log" 2>&1
 		echo "$name $? $(($(date +%s) - begin))"
 	done'
 
@@ -57,7 +57,7 @@ uapi_result()
 {
 	local name=$1 status=$2 seconds=$3 want=$4 log=$test_log/$step-$1.log
 
-	cp "$results/uapi/$name.log" "$log"
+	cp "$results/uapi-$step/$name.log" "$log"
 	if [[ -z $want ]]; then
 		program_result "${name//-/ }" "$status" "$log" "$seconds"
 	elif ((status == 1)) && grep -q "^FAILED: $want" "$log"; then
@@ -73,8 +73,9 @@ run_uapi()
 	local -A want=()
 	shift
 
-	rm -rf "$results/uapi"
-	mkdir -p "$results/uapi"
+	# Two steps do this, maybe at once.
+	rm -rf "$results/uapi-$step"
+	mkdir -p "$results/uapi-$step"
 	for run; do
 		status=${run#*=}
 		want[${run%%=*}]=${status%%=*}
@@ -90,7 +91,7 @@ run_uapi()
 	done < <(
 		set +e
 		in_lab "$flavour" --turns --timeout 2400 -- sh -c "$uapi_driver" - "$build/uapi" \
-			"$(kernel_dir lab)/vmlinux" "$@" 2>"$log"
+			"$(kernel_dir lab)/vmlinux" "$results/uapi-$step" "$@" 2>"$log"
 		echo "machine $? 0"
 	)
 	for name in "${!want[@]}"; do
@@ -104,7 +105,7 @@ need_uapi()
 	need_kernel lab || return
 	lock kernel-lab
 	need_source lab
-	check_build "they build from the installed headers" build_uapi
+	check_build "they build from the installed headers" build_once uapi build_uapi
 	unlock builds
 	unlock kernel-lab
 	[[ -x $build/uapi/init ]]

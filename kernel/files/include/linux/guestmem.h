@@ -115,7 +115,7 @@ long guestmem_fallocate(struct inode *inode, int mode, loff_t offset,
 /* share.c */
 bool guestmem_convertible(const struct inode *inode);
 bool guestmem_frozen(const struct inode *inode);
-enum guestmem_state guestmem_state(struct inode *inode, pgoff_t index);
+enum guestmem_state guestmem_page_state(struct inode *inode, pgoff_t index);
 enum guestmem_state guestmem_run(struct inode *inode, pgoff_t index,
 				 pgoff_t *end);
 bool guestmem_next_run(struct inode *inode, pgoff_t *start, pgoff_t *end,

@@ -15,9 +15,10 @@
 #include "internal.h"
 
 /*
- * Unmap what is shared of [@start, @end) from all userspace.  What is private
- * between two runs is not mapped, so go over it: unmapping costs a walk of all
- * mappings, notifiers and a flush, which is too much to do it for each run.
+ * Unmap the shared pages of [@start, @end) from all userspace.  Private pages
+ * are not mapped, so those between two shared runs may be included.  Each call
+ * of unmap_mapping_pages() walks all mappings, calls the MMU notifiers and
+ * flushes, so do not make one for each run.
  */
 static int gmem_unmap_shared(struct inode *inode, pgoff_t start, pgoff_t end)
 {
@@ -76,17 +77,19 @@ struct gmem_try {
 };
 
 /*
- * Should the caller, who has dropped invalidate_lock, try again after @r?
+ * Tell whether to try again after @r.  The caller has dropped invalidate_lock.
  *
- * Not before all have let go who hold a page for a moment, and without being
- * seen doing anything with it: those who look pages up without the lock, in RCU
- * sections, are waited for and kept off; the batches of other CPUs are flushed,
- * by their own workers, which have to wait for whatever runs there with a higher
- * priority.  With the lock held, everybody else would wait too.
+ * Two kinds of references go away by themselves, so wait for them first:
+ * lockless lookups hold one inside an RCU section, and new ones are prevented
+ * by keep_off; the LRU batches of other CPUs hold one until they are
+ * flushed.  The flush is done by a worker on each CPU, which waits for tasks
+ * with a higher priority.  Do not hold the lock for that, or everybody else
+ * waits too.
  *
- * Whose page is still busy after that, holds it.  Another page may have been
- * allocated meanwhile; so that a guest that populates its memory cannot go on
- * like that, flush with the lock held in the end.
+ * If the same page is still busy after that, somebody really uses it.  If it is
+ * another one, it may have been allocated meanwhile.  To make progress against
+ * a guest that keeps populating its memory, the last attempt flushes with the
+ * lock held.
  */
 static bool gmem_retry(struct gmem_inode *gi, struct gmem_try *try, int r,
 		       pgoff_t busy)
@@ -115,8 +118,9 @@ static bool gmem_last_try(const struct gmem_try *try)
 }
 
 /*
- * Check whether the runs of [@start, @end) that are in state @from can leave it:
- * to become private they have to be idle, and to be zeroed free of poison.
+ * Check whether the runs of [@start, @end) in state @from can be converted.  To
+ * become private, their folios must not be in use; to be zeroed, they must not
+ * be poisoned.
  *
  * Return: 0, with the number of their pages in @nr; -EAGAIN or -EHWPOISON with
  * the page in @bad; or -EINTR for a fatal signal.
@@ -198,9 +202,9 @@ static int gmem_convert(struct gmem_inode *gi, pgoff_t start, pgoff_t end,
 	}
 
 	/*
-	 * From here on nothing can fail.  Who looks a page up waits for the
-	 * lock, so that between begin and end, which others may wait for too,
-	 * there is nothing but the store, for those who ask without the lock.
+	 * From here on nothing can fail.  Lookups that take the lock wait for
+	 * it; only those without it depend on begin and end.  Since vCPUs spin
+	 * between these two, nothing but the store is done there.
 	 */
 	if (zero) {
 		gmem_invalidate_begin(gi, start, end, from);
@@ -286,11 +290,14 @@ static int gmem_freeze(struct gmem_inode *gi, const struct gmem_try *try,
 		goto unlock;
 
 	/*
-	 * Pairs with guestmem_peek_folio(): who has got a folio without the
-	 * lock either is found here, or finds that it has to keep off.  That is
-	 * all that anybody sees of an attempt that fails.
+	 * An attempt that fails has no other visible effect than that lockless
+	 * lookups for writing find nothing meanwhile.
 	 */
 	WRITE_ONCE(gi->freezing, true);
+	/*
+	 * Pairs with guestmem_peek_folio(): either its reference is seen by the
+	 * check, or it sees the flag.
+	 */
 	smp_mb();
 
 	r = gmem_check_idle(inode, 0, end, gmem_last_try(try), &drained, &bad);
@@ -323,8 +330,8 @@ unlock:
  *
  * Context: may sleep; takes the mapping's invalidate_lock exclusively.
  * Return: 0; -EAGAIN if a page is in use by somebody but the guest, who might
- * write to it; -EHWPOISON if one is broken; -EOPNOTSUPP for a clone; -EINTR for a
- * fatal signal.
+ * write to it; -EHWPOISON if one is broken; -EOPNOTSUPP for a clone; -EINTR for
+ * a fatal signal.
  */
 int guestmem_freeze(struct inode *inode, pgoff_t *error_index)
 {

@@ -20,14 +20,14 @@
 #include "internal.h"
 
 /*
- * A new folio for @index in the page cache, locked: a copy of what shows
- * through, or not initialised where nothing does.
+ * Add a new folio for @index to the page cache, and return it locked.  It is a
+ * copy of the golden folio if one shows through, and not initialised otherwise.
  *
- * The guests that run in a clone may have mapped what showed through here, at
- * whatever time that was, so each new folio of a clone is followed by an
- * invalidation, whatever shows through now.  Until that is done nobody gets the
- * folio: it is locked, and not up to date for those who look without the lock.
- * Nothing sleeps for memory between begin and end.
+ * The guests of a clone may have mapped a golden folio here earlier, even if
+ * none shows through now.  So every new folio of a clone is followed by an
+ * invalidation.  Until that is done nobody can use the folio: it is locked, and
+ * lockless lookups ignore it because it is not uptodate.  Nothing sleeps for
+ * memory between begin and end.
  */
 static struct folio *gmem_new_folio(struct inode *inode, pgoff_t index)
 {
@@ -72,8 +72,11 @@ err_put:
 	return ERR_PTR(err);
 }
 
-/* The memory's own folio of a page, as guestmem_get_folio(); not of frozen memory. */
-struct folio *gmem_get_folio(struct inode *inode, pgoff_t index)
+/*
+ * Get @inode's own folio of a page, never a golden one; allocate it if there is
+ * none.  As guestmem_get_folio() otherwise.  Not for frozen memory.
+ */
+struct folio *gmem_own_folio(struct inode *inode, pgoff_t index)
 {
 	struct folio *folio;
 
@@ -89,7 +92,7 @@ struct folio *gmem_get_folio(struct inode *inode, pgoff_t index)
 	return folio;
 }
 
-/* What holes of frozen memory read as, with a reference: nobody's own. */
+/* Get the folio that is read in holes of frozen memory: the zero page. */
 static struct folio *gmem_get_zero_folio(void)
 {
 	struct folio *folio = page_folio(ZERO_PAGE(0));
@@ -106,11 +109,11 @@ static struct folio *gmem_get_zero_folio(void)
  * @writable: where to return, unless @write, whether it may be written to too
  *
  * The contents may not be initialised yet, see guestmem_init_folio(), and the
- * folio may be poisoned.  For reading, a clone gives out the golden folio where
- * that shows through; the first time that one is asked for to write to, it
- * becomes a copy, and guest mappings of the old one have been removed by then.
- * Frozen memory allocates nothing: its holes are the kernel's zero page, which
- * has no index.
+ * folio may be poisoned.  A clone returns the golden folio for reading where
+ * one shows through; for writing it allocates a copy, and removes guest
+ * mappings of the golden folio before it returns.  Frozen memory allocates
+ * nothing: for its holes the kernel's zero page is returned, which has no
+ * index.
  *
  * Context: may sleep.  The caller holds the mapping's invalidate_lock.
  * Return: the folio, locked and with a reference, or an ERR_PTR(): -EPERM for
@@ -124,11 +127,12 @@ struct folio *guestmem_get_folio(struct inode *inode, pgoff_t index,
 	struct folio *folio;
 
 	if (write)
-		return gi->frozen ? ERR_PTR(-EPERM) : gmem_get_folio(inode, index);
+		return gi->frozen ? ERR_PTR(-EPERM) :
+				    gmem_own_folio(inode, index);
 
 	*writable = !gi->frozen;
 	if (!gi->golden && !gi->frozen)
-		return gmem_get_folio(inode, index);
+		return gmem_own_folio(inode, index);
 
 	folio = filemap_lock_folio(inode->i_mapping, index);
 	if (!IS_ERR(folio))
@@ -139,7 +143,7 @@ struct folio *guestmem_get_folio(struct inode *inode, pgoff_t index,
 	else
 		folio = gmem_golden_folio(gi, index);
 	if (!folio)
-		return gmem_get_folio(inode, index);
+		return gmem_own_folio(inode, index);
 
 	*writable = false;
 	folio_lock(folio);
@@ -157,8 +161,9 @@ EXPORT_SYMBOL_GPL(guestmem_get_folio);
  * any time.  Writing to the folio is safe as long as the reference is held,
  * since freezing fails meanwhile.
  *
- * Context: any; the caller holds rcu_read_lock(), and drops the reference before
- *	    that, or whoever converts takes it for a use from outside.
+ * Context: any.  The caller holds rcu_read_lock(), and drops the reference
+ *	    before rcu_read_unlock(); otherwise a conversion could fail with
+ *	    -EAGAIN because of it.
  * Return: the folio, initialised, with a reference, not locked; or NULL.
  */
 struct folio *guestmem_peek_folio(struct inode *inode, pgoff_t index,
@@ -192,7 +197,7 @@ struct folio *guestmem_peek_folio(struct inode *inode, pgoff_t index,
 }
 EXPORT_SYMBOL_GPL(guestmem_peek_folio);
 
-/* The contents only; there is nothing to write back, hence nothing is dirty. */
+/* Zero the contents.  The folio is not dirty: nothing is written back. */
 static void gmem_zero_folio(struct folio *folio)
 {
 	long i;
@@ -218,11 +223,11 @@ void guestmem_init_folio(struct folio *folio)
 EXPORT_SYMBOL_GPL(guestmem_init_folio);
 
 /*
- * One more step of a walk of folios in an RCU section.  Where that cannot be
- * preempted, or a grace period would wait for all of the walk, leave it now and
- * then, and take it up again behind the folio that was looked at.
+ * Count a step of a walk of folios in an RCU section, and leave the section
+ * after every GMEM_RCU_STEPS of them.  It may not be preemptible, and grace
+ * periods wait for it.  The walk goes on behind the last folio.
  *
- * Return: false if the walk is to end, because of a fatal signal.
+ * Return: false if the walk should end, because a fatal signal is pending.
  */
 bool gmem_rcu_pause(struct xa_state *xas, unsigned int *steps)
 {
@@ -292,10 +297,10 @@ int gmem_check_folios(struct inode *inode, pgoff_t *index, pgoff_t end,
 }
 
 /*
- * Let what is populated of [@start, @end) read as zero, without zeroing all of
- * it here: it becomes as good as new, and whoever comes first initialises it.
- * Nobody has it mapped.  Who holds a folio may be going to write to it, and what
- * is written later has to stay: zero such a folio now.
+ * Make the folios of [@start, @end) read as zero without zeroing them here:
+ * mark them as not initialised, and the next user zeroes them.  None of them is
+ * mapped.  If somebody holds a reference, zero the folio at once: its holder
+ * may be about to write to it, and what is written later has to be kept.
  */
 void gmem_forget_folios(struct inode *inode, pgoff_t start, pgoff_t end)
 {
@@ -311,25 +316,28 @@ void gmem_forget_folios(struct inode *inode, pgoff_t start, pgoff_t end)
 			continue;
 
 		folio_clear_uptodate(folio);
-		/* Pairs with guestmem_peek_folio(): a reference, or not up to date. */
+		/*
+		 * Pairs with guestmem_peek_folio(): either its reference is
+		 * seen here, or it sees that the folio is not uptodate.
+		 */
 		smp_mb__after_atomic();
 		if (folio_ref_count(folio) != folio_nr_pages(folio)) {
 			gmem_zero_folio(folio);
 			folio_mark_uptodate(folio);
 		}
 
-		/* The conversion has begun, and comes to its end. */
+		/* The commit has begun: a fatal signal does not end it. */
 		gmem_rcu_pause(&xas, &steps);
 	}
 	rcu_read_unlock();
 }
 
 /*
- * Let those in who wait for the lock, which the caller holds in mode @write, and
- * who would keep all others waiting.
+ * Drop and retake invalidate_lock, which the caller holds (exclusively if
+ * @write), when somebody waits for it: a waiting writer blocks new readers.
  *
- * Return: 0 with the lock held; or, with the lock dropped, -EINTR for a fatal
- * signal.
+ * Return: 0 with the lock held, or -EINTR for a fatal signal with the lock
+ * dropped.
  */
 static int gmem_relax(struct gmem_inode *gi, bool write)
 {
@@ -370,7 +378,7 @@ static long gmem_punch_hole(struct inode *inode, loff_t offset, loff_t len)
 	while (!r) {
 		next = gmem_piece_end(inode, start, end);
 
-		/* Who looks a page up now waits for the lock, and then finds none. */
+		/* Lookups wait for the lock until the folios are gone. */
 		gmem_invalidate_begin(gi, start, next, GUESTMEM_ANY);
 		gmem_invalidate_end(gi, start, next);
 
@@ -395,7 +403,7 @@ static long gmem_punch_hole(struct inode *inode, loff_t offset, loff_t len)
 	return r;
 }
 
-/* Zero what shows through, which takes it away from the guests. */
+/* Hide the golden folios of [@start, @end), and unmap them from the guests. */
 static int gmem_zero_clone(struct gmem_inode *gi, pgoff_t start, pgoff_t end)
 {
 	int r;
@@ -410,7 +418,7 @@ static int gmem_zero_clone(struct gmem_inode *gi, pgoff_t start, pgoff_t end)
 	return 0;
 }
 
-/* Zero the next few folios of [*@start, @end); the rest reads as zero anyway. */
+/* Zero the next batch of folios of [*@start, @end), and advance @start. */
 static int gmem_zero_batch(struct inode *inode, pgoff_t *start, pgoff_t end)
 {
 	struct folio_batch fbatch;
@@ -439,10 +447,11 @@ static int gmem_zero_batch(struct inode *inode, pgoff_t *start, pgoff_t end)
 }
 
 /*
- * Zero in place: nothing is freed, nothing allocated, and guests keep their
- * mappings, but for those of golden memory.  A guest that runs meanwhile sees
- * each byte old or zero.  So this is one more who writes to the memory, and
- * holds the lock shared for that; only to hide what shows through, exclusively.
+ * Zero in place: nothing is freed or allocated, and guests keep their mappings,
+ * except those of golden folios.  A guest that runs meanwhile sees the old
+ * value of a byte or zero.  This is an ordinary write to the memory, so it
+ * holds invalidate_lock shared.  Only hiding golden folios needs it
+ * exclusively.
  */
 static long gmem_zero_range(struct inode *inode, loff_t offset, loff_t len)
 {
@@ -508,7 +517,7 @@ static long gmem_allocate(struct inode *inode, loff_t offset, loff_t len)
 		if (r)
 			break;
 
-		folio = gmem_get_folio(inode, index);
+		folio = gmem_own_folio(inode, index);
 		if (IS_ERR(folio)) {
 			r = PTR_ERR(folio);
 			break;
@@ -552,8 +561,8 @@ static long gmem_allocate(struct inode *inode, loff_t offset, loff_t len)
  * Allocating: -ENOMEM, -EINTR if a signal is pending, -EHWPOISON if a golden
  * folio that would be copied is poisoned; part of the range may be allocated.
  * Zeroing: -EHWPOISON if a page is poisoned.
- * Zeroing and punching: -EINTR if a fatal signal is pending; in a clone, -ENOMEM.
- * Nothing has changed, unless the reason came up meanwhile.
+ * Zeroing and punching: -EINTR if a fatal signal is pending; in a clone,
+ * -ENOMEM.  Nothing has changed, unless the reason came up meanwhile.
  */
 long guestmem_fallocate(struct inode *inode, int mode, loff_t offset,
 			loff_t len)

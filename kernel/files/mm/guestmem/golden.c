@@ -46,7 +46,7 @@ void gmem_golden_attach(struct gmem_inode *gi, struct inode *golden)
 	up_write(&below->views_lock);
 }
 
-/* The inode is being evicted: nobody looks at it, but for memory failure below. */
+/* The inode is being evicted.  Memory failure may still find it in the list. */
 void gmem_golden_destroy(struct gmem_inode *gi)
 {
 	struct address_space *mapping = gi->vfs_inode.i_mapping;
@@ -84,7 +84,7 @@ struct folio *gmem_golden_folio(struct gmem_inode *gi, pgoff_t index)
 	if (IS_ERR(folio))
 		return NULL;
 
-	/* Somebody is about to zero it: then it is as good as a hole. */
+	/* Allocated and never initialised, so it reads as zero: a hole. */
 	if (!folio_test_uptodate(folio)) {
 		folio_put(folio);
 		return NULL;
@@ -94,8 +94,8 @@ struct folio *gmem_golden_folio(struct gmem_inode *gi, pgoff_t index)
 }
 
 /*
- * Let nothing show through in [@start, @end) any more.  The store is widened
- * over neighbours, since the tree does not merge entries.
+ * Hide the golden memory in [@start, @end).  The store is widened over the
+ * neighbours, since the tree does not merge entries.
  *
  * Return: 0, or -ENOMEM with nothing changed.
  */
@@ -124,7 +124,7 @@ int gmem_hide_golden(struct gmem_inode *gi, pgoff_t start, pgoff_t end)
 }
 
 /*
- * A golden folio is broken: remove it from the guests that run in clones.
+ * A golden folio is poisoned: unmap it from the guests that run in clones.
  *
  * Context: the caller holds views_lock of @gi, which keeps the clones in place.
  */

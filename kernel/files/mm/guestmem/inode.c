@@ -32,7 +32,7 @@ static struct inode *gmem_alloc_inode(struct super_block *sb)
 	if (!gi)
 		return NULL;
 
-	/* All of it, so that the inode can be dropped at any step from here. */
+	/* Initialise all of it: the inode can be dropped at any step. */
 	gi->ops = NULL;
 	gi->flags = 0;
 	gi->nr_private = 0;
@@ -80,7 +80,7 @@ static const struct super_operations gmem_super_ops = {
 	.statfs		= simple_statfs,
 };
 
-/* What files of anonymous inodes have always been called in /proc/PID/fd. */
+/* The name in /proc/PID/fd, as for other files of anonymous inodes. */
 static char *gmem_dname(struct dentry *dentry, char *buffer, int buflen)
 {
 	return dynamic_dname(buffer, buflen, "anon_inode:%s",
@@ -121,7 +121,7 @@ static const struct inode_operations gmem_iops = {
 	.setattr	= gmem_setattr,
 };
 
-/* An inode without a map of what is private. */
+/* An inode whose shareability tree is empty. */
 static struct inode *gmem_make_inode(const struct guestmem_ops *ops,
 				     const char *name, loff_t size,
 				     unsigned int flags)
@@ -267,9 +267,9 @@ EXPORT_SYMBOL_GPL(guestmem_open);
  * @name: as for guestmem_open()
  *
  * For a process that serves a device: it can map the file, and reach what is
- * shared as long as it is, and read fdinfo.  It can neither change, free, allocate
- * (but by touching it) or place the memory, nor give it to a guest.  The file is
- * no view, and keeps no VM.
+ * shared as long as it is, and read fdinfo.  It can neither change, free,
+ * allocate (but by touching it) or place the memory, nor give it to a
+ * guest.  The file is no view, and keeps no VM.
  *
  * Context: may sleep.
  * Return: the file, open for reading and writing, or an ERR_PTR(); -EINVAL if the

@@ -10,15 +10,15 @@
 #include <linux/sizes.h>
 
 /*
- * For what grows with what userspace does: charged, and in a cgroup that is at
- * its limit not a reason to kill anybody.
+ * For allocations whose size userspace controls: charged to the cgroup, and
+ * failing at its limit instead of invoking the OOM killer.
  */
 #define GMEM_GFP	(GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
 
-/* How many pages to unmap or free before a look at signals, and who waits. */
+/* Pages to unmap or free before checking for signals and for waiters. */
 #define GMEM_PIECE	(SZ_32M >> PAGE_SHIFT)
 
-/* How many folios to look at in one RCU section. */
+/* Folios to look at in one RCU section. */
 #define GMEM_RCU_STEPS	1024
 
 /**
@@ -31,12 +31,12 @@
  * @policy: where folios are allocated
  * @share: the state of each page, one entry a run (see share.c)
  * @nr_private: how many pages are private
- * @keep_off: how many are finding out whether somebody outside holds a page, so
- *	that who looks without a lock, and so holds one for a moment, does not
- * @freezing: somebody is finding out whether the memory can be frozen, so that
- *	who looks without a lock keeps off; stays set once it is
- * @frozen: nothing may change what the memory holds any more; set once, when
- *	that is certain, with invalidate_lock held exclusively
+ * @keep_off: number of conversions that wait for references to go away; while
+ *	it is not 0, lockless lookups find nothing
+ * @freezing: an attempt to freeze the memory is being made, or has succeeded;
+ *	lockless lookups for writing find nothing
+ * @frozen: the contents may not change any more; set once, when freezing can no
+ *	longer fail, with invalidate_lock held exclusively
  * @golden: of a clone: the frozen memory that shows through (see golden.c)
  * @hidden: of a clone: where it does not show through
  * @clones: of golden memory: its clones, under @views_lock
@@ -101,7 +101,7 @@ int gmem_hide_golden(struct gmem_inode *gi, pgoff_t start, pgoff_t end);
 void gmem_invalidate_clones(struct gmem_inode *gi, pgoff_t start, pgoff_t end);
 
 /* folio.c */
-struct folio *gmem_get_folio(struct inode *inode, pgoff_t index);
+struct folio *gmem_own_folio(struct inode *inode, pgoff_t index);
 extern const struct address_space_operations gmem_aops;
 int gmem_check_folios(struct inode *inode, pgoff_t *index, pgoff_t end,
 		      bool idle);

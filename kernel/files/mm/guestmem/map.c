@@ -15,9 +15,10 @@
 #define GMEM_FAULT_AROUND	SZ_64K
 
 /*
- * Map what is populated around a page that has just been mapped, which costs
- * little next to a fault.  After a conversion all of a range wants to be mapped
- * again, for writing as a rule, and ->map_pages() would serve read faults only.
+ * Map the populated pages around a page that has just been mapped, which is
+ * cheap compared to a fault for each.  After a conversion a whole range has to
+ * be mapped again, usually for writing, and ->map_pages() serves read faults
+ * only.
  */
 static void gmem_map_around(struct vm_fault *vmf, struct inode *inode)
 {
@@ -47,7 +48,7 @@ static vm_fault_t gmem_page_mkwrite(struct vm_fault *vmf)
 	return VM_FAULT_SIGBUS;
 }
 
-/* Is it a read, in a mapping of which no PTE is ever writable? */
+/* Tell whether this is a read, in a mapping whose PTEs are never writable. */
 static bool gmem_may_read_frozen(const struct vm_fault *vmf)
 {
 	return vmf->vma->vm_ops->page_mkwrite == gmem_page_mkwrite &&
@@ -55,8 +56,9 @@ static bool gmem_may_read_frozen(const struct vm_fault *vmf)
 }
 
 /*
- * A hole of frozen memory, which allocates nothing.  The zero page is not of
- * this mapping, nor in its rmap; it need not be, as nothing ever takes its place.
+ * Map the zero page in a hole of frozen memory, where nothing is allocated.  It
+ * does not belong to this mapping, and rmap does not find the PTE.  That is not
+ * needed either, since frozen memory never replaces it.
  */
 static vm_fault_t gmem_map_zero(struct vm_fault *vmf)
 {
@@ -66,10 +68,10 @@ static vm_fault_t gmem_map_zero(struct vm_fault *vmf)
 }
 
 /*
- * Looking at the state, getting the folio and installing the PTE are one step
- * under the invalidate_lock.  A conversion comes before all of it, or after,
- * and then finds the PTE, which holds the reference that the lookup got.
- * So install the PTE here, and not leave that to the caller.
+ * Checking the state, getting the folio and installing the PTE are one step
+ * under invalidate_lock.  A conversion comes before all of it, or after, and
+ * then removes the PTE and with it the reference.  That is why the PTE is
+ * installed here, and not by the caller.
  */
 static vm_fault_t gmem_fault(struct vm_fault *vmf)
 {
@@ -77,12 +79,12 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 	struct folio *folio;
 	vm_fault_t ret;
 
-	/* What becomes of the access of a dying task is no matter. */
+	/* The task is being killed, so it does not get the signal. */
 	if (down_read_killable(&inode->i_mapping->invalidate_lock))
 		return VM_FAULT_SIGBUS;
 
 	if (vmf->pgoff >= gmem_nr_pages(inode) ||
-	    guestmem_state(inode, vmf->pgoff) != GUESTMEM_SHARED ||
+	    guestmem_page_state(inode, vmf->pgoff) != GUESTMEM_SHARED ||
 	    (GMEM_I(inode)->frozen && !gmem_may_read_frozen(vmf))) {
 		ret = VM_FAULT_SIGBUS;
 		goto unlock;
@@ -96,7 +98,7 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 		}
 	} else {
 		/* A folio of its own, also for reading: see golden.c. */
-		folio = gmem_get_folio(inode, vmf->pgoff);
+		folio = gmem_own_folio(inode, vmf->pgoff);
 		if (IS_ERR(folio)) {
 			ret = vmf_error(PTR_ERR(folio));
 			goto unlock;
@@ -129,7 +131,7 @@ unlock:
 }
 
 #ifdef CONFIG_NUMA
-/* Where memory is placed is not for those to say who are only shown it. */
+/* A file of guestmem_open_shared() does not allow to change the placement. */
 static int gmem_map_set_policy(struct vm_area_struct *vma, struct mempolicy *mpol)
 {
 	if (vma->vm_file->f_op == &gmem_shared_fops)
@@ -140,10 +142,10 @@ static int gmem_map_set_policy(struct vm_area_struct *vma, struct mempolicy *mpo
 #endif
 
 /*
- * Mappings that were made of frozen memory.  That they have ->page_mkwrite()
- * is what makes their PTEs read-only even in a writable mapping.  It also makes
- * mm refuse long-term pins, which shared memory that devices write to needs; so
- * other mappings do not have it, and are of no use once the memory is frozen.
+ * For mappings made after the memory was frozen.  mm keeps the PTEs of a
+ * writable mapping read-only if there is ->page_mkwrite().  But it also refuses
+ * long-term pins of such a mapping, and devices need these.  So mappings made
+ * before have other operations, and become unusable when the memory is frozen.
  */
 static const struct vm_operations_struct gmem_frozen_vm_ops = {
 	.fault		= gmem_fault,
@@ -201,10 +203,9 @@ static void gmem_shared_show_fdinfo(struct seq_file *m, struct file *file)
 }
 
 /*
- * Of files that show what is shared, and are no view: no VM is behind them, and
- * what is not here cannot be done through them, nor through a mapping of them.
- * Such a file cannot be opened again, like any other on the memory, as inodes
- * have no file operations.
+ * For files of guestmem_open_shared().  They are no views and belong to no VM.
+ * What has no operation here is not possible through such a file.  It cannot be
+ * reopened through /proc either, since the inode has no file operations.
  */
 const struct file_operations gmem_shared_fops = {
 	.mmap		= gmem_shared_mmap,

@@ -3,7 +3,7 @@
  * Shareability: which pages are private and which are shared.
  *
  * A maple tree with one entry for each run of pages in one state; neighbours of
- * one state are always one entry, so that what the map costs depends on how
+ * one state are always one entry, so that what the tree costs depends on how
  * often the state changes along the file, not on the size of the file.
  *
  * Every index of the file is covered from creation on: a missing entry is a
@@ -39,7 +39,7 @@ EXPORT_SYMBOL_GPL(guestmem_convertible);
  * guestmem_frozen - tell whether memory can still change
  * @inode: the memory
  *
- * Context: any; for who does not hold invalidate_lock, 'false' may be stale.
+ * Context: any; without invalidate_lock, 'false' may be stale.
  * Return: true once guestmem_freeze() is certain to succeed, for good.
  */
 bool guestmem_frozen(const struct inode *inode)
@@ -60,7 +60,7 @@ static enum guestmem_state gmem_share_initial(const struct gmem_inode *gi)
 }
 
 /*
- * Make an empty map.  Nothing can fail here: it runs in ->alloc_inode().
+ * Make an empty tree.  Nothing can fail here: it runs in ->alloc_inode().
  *
  * MT_FLAGS_ALLOC_RANGE is not there for its searches, but for the type of the
  * inner nodes: in those that a tree without it has, the last slot shares its
@@ -100,10 +100,10 @@ int gmem_share_copy(struct gmem_inode *gi, struct inode *from)
 	struct address_space *mapping = gi->vfs_inode.i_mapping;
 	int err = -EINVAL;
 
-	/* Exclusively, which is what the maple tree wants of who copies. */
+	/* Exclusively: __mt_dup() requires the lock of a writer. */
 	filemap_invalidate_lock(from->i_mapping);
 	if (GMEM_I(from)->frozen) {
-		/* The second of its class, but nobody else knows it yet. */
+		/* The inode of this second lock is not published yet. */
 		down_write_nested(&mapping->invalidate_lock, SINGLE_DEPTH_NESTING);
 		err = __mt_dup(&GMEM_I(from)->share, &gi->share,
 			       GMEM_GFP);
@@ -148,7 +148,7 @@ enum guestmem_state guestmem_run(struct inode *inode, pgoff_t index,
 	if (likely(entry))
 		return xa_to_value(entry);
 
-	/* A lockless reader may meet the end of the inode, which is no bug. */
+	/* A lockless reader may race with the eviction of the inode. */
 	WARN_ON_ONCE(index < gmem_nr_pages(inode) &&
 		     !(READ_ONCE(inode->i_state) & (I_FREEING | I_CLEAR)));
 	return gmem_share_initial(gi);
@@ -156,20 +156,20 @@ enum guestmem_state guestmem_run(struct inode *inode, pgoff_t index,
 EXPORT_SYMBOL_GPL(guestmem_run);
 
 /**
- * guestmem_state - look up the state of a page
+ * guestmem_page_state - look up the state of a page
  * @inode: the memory
  * @index: index of the page, below the size of the file
  *
  * Context: any; see the top of the file about the lock.
  * Return: GUESTMEM_SHARED or GUESTMEM_PRIVATE.
  */
-enum guestmem_state guestmem_state(struct inode *inode, pgoff_t index)
+enum guestmem_state guestmem_page_state(struct inode *inode, pgoff_t index)
 {
 	pgoff_t end;
 
 	return guestmem_run(inode, index, &end);
 }
-EXPORT_SYMBOL_GPL(guestmem_state);
+EXPORT_SYMBOL_GPL(guestmem_page_state);
 
 /**
  * guestmem_next_run - find the next run in certain states

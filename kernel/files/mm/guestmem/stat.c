@@ -147,7 +147,7 @@ loff_t guestmem_llseek(struct file *file, loff_t offset, int whence)
 		}
 	}
 
-	/* Behind the end of the file there is a hole. */
+	/* The end of the file is a hole. */
 	offset = whence == SEEK_HOLE ? size : -ENXIO;
 found:
 	filemap_invalidate_unlock_shared(inode->i_mapping);
@@ -161,9 +161,8 @@ EXPORT_SYMBOL_GPL(guestmem_llseek);
  * @m: where to
  * @inode: the memory
  *
- * Numbers are in bytes; nodes that have nothing are left out.  Whoever asks
- * neither waits for anybody nor keeps anybody waiting, however much there is, so
- * that the numbers need not be of one moment.
+ * Numbers are in bytes; nodes without memory are left out.  No lock is taken,
+ * so that a reader delays nobody, and the numbers may be of different moments.
  *
  * Context: may sleep.
  */

@@ -43,7 +43,8 @@ EXPORT_SYMBOL_GPL(guestmem_unlock_bindings);
 /**
  * guestmem_attach - add a view
  * @inode: the memory
- * @view: a view that is on no list; told of all invalidations from now on
+ * @view: a view that is not attached; from now on its invalidation callbacks
+ *	  are called
  *
  * Context: may sleep; takes the locks of guestmem_lock_bindings().
  */

@@ -22,7 +22,10 @@
 
 #include "kvm_mm.h"
 
-/* Where the page of @gfn begins in @folio, which may be nobody's and have no index. */
+/*
+ * The offset of the page of @gfn in @folio.  It does not use folio->index, which
+ * the zero page does not have.
+ */
 static size_t kvm_gmem_folio_offset(const struct kvm_memory_slot *slot, gfn_t gfn,
 				    struct folio *folio)
 {
@@ -106,7 +109,7 @@ void kvm_gmem_access_end(struct kvm_gmem_access *access)
 	fput(access->file);
 }
 
-/* Is the slot's memory frozen, so that writes to it fail? */
+/* Tell whether the memory of @slot is frozen, so that writes to it fail. */
 bool kvm_gmem_frozen(const struct kvm_memory_slot *slot)
 {
 	struct inode *inode;
@@ -118,9 +121,9 @@ bool kvm_gmem_frozen(const struct kvm_memory_slot *slot)
 }
 
 /*
- * The folio of @gfn, if there is one with something in it, without sleeping.
- * The caller is in an RCU section, which a conversion waits for that finds the
- * reference.
+ * Get the folio of @gfn without sleeping, if there is one that is initialised.
+ * The caller drops the reference before it leaves its RCU section: a conversion
+ * that finds the reference waits for a grace period, and looks again.
  */
 static struct folio *kvm_gmem_get_folio_atomic(const struct kvm_memory_slot *slot,
 					       gfn_t gfn, bool write)

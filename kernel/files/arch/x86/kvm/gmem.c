@@ -91,14 +91,15 @@ void kvm_gmem_set_preempted(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot,
  * @write: the page was to be written to
  * @error: why that failed, as kvm_gmem_access_begin() says
  *
- * The emulator knows faults of the guest and MMIO.  Neither is right for memory
- * that is there, but frozen, broken or not to be had: the VMM has to be told, as
- * for an access of the guest itself.  So remember it; whoever began the
- * emulation looks for it with kvm_gmem_take_failure().
+ * The emulator can only report a fault to the guest, or MMIO.  Neither is right
+ * for memory that is frozen, poisoned or cannot be allocated: KVM_RUN has to
+ * return a memory fault, as for an access by the guest itself.  So the failure is
+ * stored here, and the caller of the emulator gets it by kvm_gmem_take_failure().
  *
- * A slot that is being deleted is as good as gone, and is not for here.
+ * Slots that are being deleted are treated like slots that do not exist.
  *
- * Return: true if it is a page of gmem, and what needs it is to be given up.
+ * Return: true if @gfn is in a slot that is gmem only, and the emulation has to
+ * be given up.
  */
 bool kvm_gmem_note_failure(struct kvm_vcpu *vcpu, gfn_t gfn, bool write, int error)
 {

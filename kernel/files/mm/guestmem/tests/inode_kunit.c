@@ -298,7 +298,7 @@ static int inode_reader_fn(void *data)
 		rcu_read_lock();
 		inode = rcu_dereference(r->inode);
 		for (i = 0; inode && i < 16; i++) {
-			state = guestmem_state(inode, i);
+			state = guestmem_page_state(inode, i);
 			if (state != GUESTMEM_PRIVATE && state != GUESTMEM_SHARED)
 				r->errors++;
 			r->lookups++;

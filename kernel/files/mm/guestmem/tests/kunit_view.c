@@ -46,7 +46,7 @@ static void gmem_kunit_record(char what, pgoff_t index)
 static enum guestmem_state gmem_kunit_state_at(struct inode *inode,
 					       pgoff_t index)
 {
-	return index < gmem_nr_pages(inode) ? guestmem_state(inode, index) : 0;
+	return index < gmem_nr_pages(inode) ? guestmem_page_state(inode, index) : 0;
 }
 
 static void gmem_kunit_pause_fn(struct work_struct *work)
@@ -331,8 +331,8 @@ unsigned int gmem_kunit_entries(struct inode *inode)
 }
 
 /*
- * Walk the map's entries beside the model's runs, which includes that there are
- * as many of the one as of the other.  Return: what is wrong, or NULL.
+ * Walk the tree's entries beside the model's runs, which includes that there
+ * are as many of the one as of the other.  Return: what is wrong, or NULL.
  */
 const char *gmem_kunit_compare(struct inode *inode,
 			       const unsigned long *private, pgoff_t nr_pages)
@@ -369,7 +369,7 @@ const char *gmem_kunit_compare(struct inode *inode,
 	rcu_read_unlock();
 
 	if (!wrong && next != nr_pages)
-		wrong = "the map does not reach the end";
+		wrong = "the tree does not reach the end";
 	return wrong;
 }
 
@@ -415,7 +415,7 @@ void gmem_kunit_settle(struct kunit *test, struct inode *inode)
 	pgoff_t i;
 
 	for (i = 0; i < gmem_nr_pages(inode); i++) {
-		state = guestmem_state(inode, i);
+		state = guestmem_page_state(inode, i);
 		KUNIT_ASSERT_EQ(test, 0, gmem_kunit_convert(inode, i, i + 1,
 							    GUESTMEM_SHARED));
 		KUNIT_ASSERT_EQ(test, 0, gmem_kunit_convert(inode, i, i + 1,
@@ -433,7 +433,7 @@ void gmem_kunit_snap(struct inode *inode, pgoff_t nr_pages,
 	snap->entries = gmem_kunit_entries(inode);
 	snap->nrpages = inode->i_mapping->nrpages;
 	for (i = 0; i < nr_pages && i < GMEM_KUNIT_SNAP_PAGES; i++) {
-		snap->state[i] = guestmem_state(inode, i);
+		snap->state[i] = guestmem_page_state(inode, i);
 		snap->folio[i] = gmem_kunit_folio(inode, i);
 		if (snap->folio[i]) {
 			snap->refs[i] = folio_ref_count(snap->folio[i]);

@@ -63,7 +63,7 @@ struct gmem_kunit_log {
 
 /**
  * struct gmem_kunit_snap - all there is to know of a small inode
- * @entries: of the shareability map
+ * @entries: of the shareability tree
  * @nrpages: populated
  * @state: of each page
  * @folio: of each page

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The shareability map.
+ * The shareability tree.
  */
 
 #include <kunit/test.h>
@@ -35,7 +35,7 @@ static void share_initial(struct kunit *test)
 			KUNIT_EXPECT_EQ(test, nr, end);
 			KUNIT_EXPECT_EQ(test, state, guestmem_run(inode, nr - 1, &end));
 			KUNIT_EXPECT_EQ(test, nr, end);
-			KUNIT_EXPECT_EQ(test, state, guestmem_state(inode, nr / 2));
+			KUNIT_EXPECT_EQ(test, state, guestmem_page_state(inode, nr / 2));
 			gmem_kunit_iput(test, inode);
 		}
 	}
@@ -174,7 +174,7 @@ static void share_alternating(struct kunit *test)
 							    order[i] + 1,
 							    GUESTMEM_PRIVATE));
 	KUNIT_EXPECT_EQ(test, 1, gmem_kunit_entries(inode));
-	KUNIT_EXPECT_EQ(test, GUESTMEM_PRIVATE, guestmem_state(inode, 0));
+	KUNIT_EXPECT_EQ(test, GUESTMEM_PRIVATE, guestmem_page_state(inode, 0));
 }
 
 static void share_next_run(struct kunit *test)
@@ -504,7 +504,7 @@ static void model_run(struct kunit *test, struct share_model *m, pgoff_t nr,
 	gmem_kunit_iput(test, m->inode);
 }
 
-/* Random operations beside a bitmap; the map is compared after each. */
+/* Random operations beside a bitmap; the tree is compared after each. */
 static void share_random(struct kunit *test)
 {
 	static const pgoff_t sizes[] = { 1, 2, 9, 64, RANDOM_PAGES };

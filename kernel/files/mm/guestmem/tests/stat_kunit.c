@@ -99,10 +99,10 @@ static void stat_model_range(struct inode *inode, pgoff_t start, pgoff_t limit,
 
 	memset(range, 0, sizeof(*range));
 	range->start = start;
-	range->state = guestmem_state(inode, start);
+	range->state = guestmem_page_state(inode, start);
 	range->node = NUMA_NO_NODE;
 	for (i = start; i < limit; i++) {
-		if (guestmem_state(inode, i) != range->state)
+		if (guestmem_page_state(inode, i) != range->state)
 			break;
 		node = stat_node(inode, i);
 		if (by_node && node != stat_node(inode, start))

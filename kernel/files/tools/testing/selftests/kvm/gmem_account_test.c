@@ -392,7 +392,7 @@ GMEM_TEST(gmem_account, cycles)
 		fd = gmem_create(self->vm, SMALL, i % 2 ? GMEM_FLAGS_PRIVATE :
 							  GMEM_FLAGS_SHARED);
 		populate(fd, 0, SMALL);
-		/* Some runs, so that the map has a size. */
+		/* Some runs, so that the tree has a size. */
 		gmem_make_shared(fd, PAGE_SIZE, PAGE_SIZE);
 		gmem_make_private(fd, 3 * PAGE_SIZE, PAGE_SIZE);
 		gmem_make_shared(fd, 5 * PAGE_SIZE, 2 * PAGE_SIZE);

@@ -334,7 +334,7 @@ GMEM_TEST(gmem_fault, convert)
 			.failed = convert_failed,
 			/*
 			 * Where a run only grows at the cost of its neighbour,
-			 * the map is changed in place.
+			 * the tree is changed in place.
 			 */
 			.never = true,
 		};

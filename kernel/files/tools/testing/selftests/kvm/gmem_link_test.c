@@ -179,7 +179,8 @@ GMEM_TEST(gmem_link, reuse)
 	self->fd[0] = -1;
 	self->fd[1] = fd;
 
-	TEST_ASSERT_EQ(__gmem_fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 0, SIZE), 0);
+	TEST_ASSERT_EQ(__gmem_fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+					0, SIZE), 0);
 	gmem_make_private(fd, 0, SIZE);
 	TEST_ASSERT_EQ(gmem_populated(fd, 0, SIZE), populated);
 	self->mem = gmem_mmap(fd, SIZE);

@@ -4,8 +4,8 @@
  * which converts in place: it does what the policy allows, and nothing else.
  *
  * The module is SELinux, the only one that mediates all of it: receiving the
- * file, mmap(), ioctl() and fallocate().  Smack has no hook for mmap() of such
- * a file, AppArmor looks at no file of a kernel-internal mount, Landlock at no
+ * file, mmap(), ioctl() and fallocate().  Smack does not mediate mmap() of
+ * such a file, AppArmor looks at no file of a kernel-internal mount, Landlock at no
  * file that is open already.
  *
  * The policy is written here, in the binary format that the kernel loads, so
@@ -290,7 +290,7 @@ static void become(int type)
 
 	snprintf(label, sizeof(label), CONTEXT "%s", types[type]);
 	r = write_all("/proc/self/attr/current", label, strlen(label));
-	TEST_ASSERT(!r, "Cannot become %s: %s", label, strerror(-r));
+	TEST_ASSERT(!r, "Cannot be %s: %s", label, strerror(-r));
 }
 
 /* What a process of a type is answered, a negative errno or 0. */
@@ -426,9 +426,10 @@ static const struct {
 	} },
 };
 
-#define CHECK(what)							\
-	TEST_ASSERT(a->what == want->what, "%s, " #what ": %d, not %d",	\
-		    types[type], a->what, want->what)
+static void check(int type, const char *what, int r, int want)
+{
+	TEST_ASSERT(r == want, "%s, %s: %d, not %d", types[type], what, r, want);
+}
 
 static void test_type(unsigned long vm_type, int type, const struct answers *want)
 {
@@ -457,16 +458,16 @@ static void test_type(unsigned long vm_type, int type, const struct answers *wan
 	send_fd(socks[0], fd);
 	ask_as(type, fd, socks[1], a);
 
-	CHECK(receive);
-	CHECK(map_none);
-	CHECK(map_read);
-	CHECK(map_write);
-	CHECK(to_private);
-	CHECK(to_shared);
-	CHECK(ranges);
-	CHECK(punch);
-	CHECK(zero);
-	CHECK(freeze);
+	check(type, "receive", a->receive, want->receive);
+	check(type, "map_none", a->map_none, want->map_none);
+	check(type, "map_read", a->map_read, want->map_read);
+	check(type, "map_write", a->map_write, want->map_write);
+	check(type, "to_private", a->to_private, want->to_private);
+	check(type, "to_shared", a->to_shared, want->to_shared);
+	check(type, "ranges", a->ranges, want->ranges);
+	check(type, "punch", a->punch, want->punch);
+	check(type, "zero", a->zero, want->zero);
+	check(type, "freeze", a->freeze, want->freeze);
 
 	/* What was refused has not happened. */
 	if (want->to_private && want->punch) {

@@ -31,6 +31,7 @@
 
 /* A quarter of a node, so that they have to look for it. */
 #define NR_HUGE_PAGES	256
+#define NODE_HUGE_PAGES	"/sys/devices/system/node/node%d/hugepages/hugepages-2048kB/nr_hugepages"
 
 /*
  * Offlining tries for ever where it believes that pages could move: the only end
@@ -84,7 +85,7 @@ static void pfns_of(void *mem, uint64_t *pfns)
 
 static void *run_guest(void *arg)
 {
-	FIXTURE_DATA(gmem_move) *self = arg;
+	struct _test_data_gmem_move *self = arg;
 	uint64_t r;
 
 	do {
@@ -98,7 +99,7 @@ static void *run_guest(void *arg)
 }
 
 /* The guest has looked at all of its memory once more, after what came before. */
-static void await_guest(FIXTURE_DATA(gmem_move) *self)
+static void await_guest(struct _test_data_gmem_move *self)
 {
 	uint64_t rounds = READ_ONCE(self->rounds);
 
@@ -138,7 +139,7 @@ FIXTURE_TEARDOWN(gmem_move)
 }
 
 /* Nothing moved, nothing changed, and the guest has gone on. */
-static void check_all(FIXTURE_DATA(gmem_move) *self)
+static void check_all(struct _test_data_gmem_move *self)
 {
 	static uint64_t pfns[NR_PAGES];
 	int i;
@@ -195,13 +196,13 @@ static uint64_t read_number(const char *path, int base)
 }
 
 /* A value of /proc/vmstat. */
-static uint64_t vmstat(const char *key)
+static uint64_t vmstat_value(const char *key)
 {
 	FILE *f = fopen("/proc/vmstat", "r");
 	unsigned long val, found = 0;
 	char name[64];
 
-	TEST_ASSERT(f, "vmstat: %s", strerror(errno));
+	TEST_ASSERT(f, "/proc/vmstat: %s", strerror(errno));
 	while (fscanf(f, "%63s %lu", name, &val) == 2)
 		if (!strcmp(name, key))
 			found = val;
@@ -378,10 +379,10 @@ GMEM_TEST(gmem_move, compaction)
 	if (access(COMPACT, W_OK))
 		SKIP(goto out, "no CONFIG_COMPACTION: %s", strerror(errno));
 
-	scanned = vmstat("compact_migrate_scanned");
+	scanned = vmstat_value("compact_migrate_scanned");
 	TEST_ASSERT(!write_string(COMPACT, "1"), COMPACT ": %s", strerror(errno));
 	await_guest(self);
-	TEST_ASSERT(vmstat("compact_migrate_scanned") > scanned,
+	TEST_ASSERT(vmstat_value("compact_migrate_scanned") > scanned,
 		    "nothing was compacted");
 out:
 	check_all(self);
@@ -395,8 +396,7 @@ GMEM_TEST(gmem_move, huge_pages)
 	int node, nodes = 0;
 
 	for (node = 0; node < 2; node++) {
-		snprintf(path, sizeof(path), "/sys/devices/system/node/node%d/hugepages/hugepages-2048kB/nr_hugepages",
-			 node);
+		snprintf(path, sizeof(path), NODE_HUGE_PAGES, node);
 		if (access(path, W_OK))
 			continue;
 		nodes++;

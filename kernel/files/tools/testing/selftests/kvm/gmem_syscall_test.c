@@ -346,7 +346,7 @@ static long do_name_to_handle(struct ctx *c)
 
 static long do_execveat(struct ctx *c)
 {
-	char *none[] = { NULL };
+	static char *const none[] = { NULL };
 
 	return result(syscall(__NR_execveat, c->fd, "", none, none, AT_EMPTY_PATH));
 }

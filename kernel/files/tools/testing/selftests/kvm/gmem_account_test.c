@@ -648,15 +648,6 @@ GMEM_TEST(gmem_account, killed_while_running)
 
 static char cgroup_root[64];
 
-static void write_file(const char *path, const char *val)
-{
-	int fd = open(path, O_WRONLY);
-
-	TEST_ASSERT(fd >= 0 && write(fd, val, strlen(val)) == strlen(val),
-		    "%s to %s: %s", val, path, strerror(errno));
-	close(fd);
-}
-
 /* Mount what is needed where nobody else sees it; NULL, or what is missing. */
 static const char *cgroup_setup(void)
 {
@@ -683,7 +674,7 @@ static const char *cgroup_setup(void)
 		close(fd);
 	}
 	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", cgroup_root);
-	write_file(path, "+memory");
+	gmem_write_file(path, "+memory");
 	return NULL;
 }
 
@@ -882,7 +873,7 @@ GMEM_TEST(gmem_account, memcg_of_who_populates)
 	pid = fork();
 	TEST_ASSERT(pid >= 0, "fork: %s", strerror(errno));
 	if (!pid) {
-		write_file(procs, "0");
+		gmem_write_file(procs, "0");
 		populate(self->fd, 0, SIZE);
 		_exit(0);
 	}
@@ -896,6 +887,105 @@ GMEM_TEST(gmem_account, memcg_of_who_populates)
 	assert_soon(cgroup_stat(group, "file") < NOISE, "memory.stat file: %ld",
 		    cgroup_stat(group, "file"));
 	assert_soon(!rmdir(group), "%s: %s", group, strerror(errno));
+	umount2(cgroup_root, MNT_DETACH);
+	rmdir(cgroup_root);
+}
+
+/* What the trees of states and of holes may take. */
+#define TREE_LIMIT	"2M"
+
+/* What a child has done before it was told that there is no memory. */
+struct attempts {
+	uint64_t done;
+	int error;
+};
+
+/* Convert, or punch, every other page of a file without end until that fails. */
+static void attempt_all(int fd, bool holes, struct attempts *attempts)
+{
+	uint64_t offset;
+
+	for (offset = 0; !attempts->error; offset += 2 * PAGE_SIZE) {
+		if (holes)
+			attempts->error = __gmem_fallocate(fd, FALLOC_FL_PUNCH_HOLE |
+							   FALLOC_FL_KEEP_SIZE,
+							   offset, PAGE_SIZE);
+		else
+			attempts->error = __gmem_convert(fd, false, offset, PAGE_SIZE,
+							 0, NULL);
+		attempts->done += !attempts->error;
+	}
+}
+
+/* Whoever grows a tree pays; at the limit he gets an error, and is not killed. */
+static void check_limit(int fd, bool holes)
+{
+	uint64_t private = gmem_fdinfo(fd, "gmem-private");
+	char group[128], path[160];
+	struct attempts *attempts;
+	int status;
+	pid_t pid;
+
+	attempts = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	TEST_ASSERT(attempts != MAP_FAILED, "mmap: %s", strerror(errno));
+	memset(attempts, 0, sizeof(*attempts));
+
+	snprintf(group, sizeof(group), "%s/gmem4", cgroup_root);
+	rmdir(group);
+	TEST_ASSERT(!mkdir(group, 0755), "%s: %s", group, strerror(errno));
+	snprintf(path, sizeof(path), "%s/memory.max", group);
+	gmem_write_file(path, TREE_LIMIT);
+	snprintf(path, sizeof(path), "%s/cgroup.procs", group);
+
+	fflush(stdout);
+	pid = fork();
+	TEST_ASSERT(pid >= 0, "fork: %s", strerror(errno));
+	if (!pid) {
+		gmem_write_file(path, "0");
+		attempt_all(fd, holes, attempts);
+		_exit(0);
+	}
+	TEST_ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	ksft_print_msg("%lu %s, then %s\n", attempts->done,
+		       holes ? "holes" : "conversions", strerror(-attempts->error));
+	TEST_ASSERT(!status, "The child has ended: 0x%x", status);
+	TEST_ASSERT_EQ(attempts->error, -ENOMEM);
+	TEST_ASSERT(attempts->done > 1000, "Only %lu went well", attempts->done);
+	snprintf(path, sizeof(path), "%s/memory.events", group);
+	TEST_ASSERT_EQ(file_value(path, "oom"), 0);
+	TEST_ASSERT_EQ(file_value(path, "oom_kill"), 0);
+
+	/* The one that failed has changed nothing, and is done by who may. */
+	if (!holes)
+		private -= attempts->done * PAGE_SIZE;
+	TEST_ASSERT_EQ(gmem_fdinfo(fd, "gmem-private"), private);
+	if (holes)
+		punch(fd, 2 * attempts->done * PAGE_SIZE, PAGE_SIZE);
+	else
+		gmem_make_shared(fd, 2 * attempts->done * PAGE_SIZE, PAGE_SIZE);
+	close(fd);
+	munmap(attempts, PAGE_SIZE);
+	assert_soon(!rmdir(group), "%s: %s", group, strerror(errno));
+}
+
+GMEM_TEST(gmem_account, memcg_limit)
+{
+	int fd, golden;
+	const char *why;
+
+	why = cgroup_setup();
+	if (why)
+		SKIP(return, "%s: %s", why, strerror(errno));
+
+	check_limit(gmem_create(self->vm, BINDINGS_SIZE, GMEM_FLAGS_PRIVATE), false);
+
+	golden = gmem_create(self->vm, BINDINGS_SIZE, GMEM_FLAGS_PRIVATE);
+	gmem_freeze(golden);
+	fd = gmem_clone(self->vm, golden);
+	check_limit(fd, true);
+	close(golden);
+
 	umount2(cgroup_root, MNT_DETACH);
 	rmdir(cgroup_root);
 }

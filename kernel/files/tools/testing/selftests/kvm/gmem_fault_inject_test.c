@@ -51,13 +51,9 @@ GMEM_FIXTURE_VARIANTS(gmem_fault);
 static void write_knob(const char *name, const char *val)
 {
 	char path[128];
-	int fd;
 
 	snprintf(path, sizeof(path), DEBUGFS "/%s", name);
-	fd = open(path, O_WRONLY);
-	TEST_ASSERT(fd >= 0 && write(fd, val, strlen(val)) == strlen(val),
-		    "%s to %s: %s", val, path, strerror(errno));
-	close(fd);
+	gmem_write_file(path, val);
 }
 
 /* Also those that may sleep, and those for user memory, and single pages. */

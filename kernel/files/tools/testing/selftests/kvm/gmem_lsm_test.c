@@ -231,29 +231,14 @@ static void make_policy(struct policy *p)
 	put32(p, 0);			/* labels of file systems */
 }
 
-static int write_all(const char *path, const void *data, size_t len)
-{
-	int fd = open(path, O_WRONLY), r = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, data, len) != (ssize_t)len)
-		r = -errno;
-	close(fd);
-	return r;
-}
-
 /* Is there a policy already that is not this one? */
 static bool have_policy(void)
 {
 	char label[128] = "";
-	int fd = open("/proc/self/attr/current", O_RDONLY);
 
-	if (fd < 0 || read(fd, label, sizeof(label) - 1) < 0)
-		label[0] = '\0';
-	close(fd);
+	gmem_read_file("/proc/self/attr/current", label, sizeof(label));
 	/* What init is called before there is one. */
-	return strcmp(label, "kernel") && strcmp(label, "kernel\n") &&
+	return strcmp(label, "kernel") &&
 	       strncmp(label, CONTEXT, strlen(CONTEXT));
 }
 
@@ -270,16 +255,16 @@ static void load_policy(void)
 	__TEST_REQUIRE(!have_policy(), "SELinux has a policy already");
 
 	make_policy(&policy);
-	r = write_all(SELINUXFS "/load", policy.data, policy.len);
+	r = __gmem_write_file(SELINUXFS "/load", policy.data, policy.len);
 	TEST_ASSERT(!r, "The policy does not load: %s", strerror(-r));
-	r = write_all(SELINUXFS "/enforce", "1", 1);
+	r = __gmem_write_file(SELINUXFS "/enforce", "1", 1);
 	TEST_ASSERT(!r, "SELinux does not enforce: %s", strerror(-r));
 }
 
 static void unload_policy(void)
 {
 	/* There is no way back, but to a policy that nothing is denied by. */
-	TEST_ASSERT(!write_all(SELINUXFS "/enforce", "0", 1),
+	TEST_ASSERT(!__gmem_write_file(SELINUXFS "/enforce", "0", 1),
 		    "SELinux goes on enforcing");
 }
 
@@ -289,7 +274,7 @@ static void become(int type)
 	int r;
 
 	snprintf(label, sizeof(label), CONTEXT "%s", types[type]);
-	r = write_all("/proc/self/attr/current", label, strlen(label));
+	r = __gmem_write_file("/proc/self/attr/current", label, strlen(label));
 	TEST_ASSERT(!r, "Cannot be %s: %s", label, strerror(-r));
 }
 

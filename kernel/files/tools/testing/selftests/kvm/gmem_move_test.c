@@ -160,38 +160,11 @@ static void check_all(struct _test_data_gmem_move *self)
 		TEST_ASSERT(pfns[i] == self->pfns[i], "page %d has moved", i);
 }
 
-static int write_string(const char *path, const char *s)
-{
-	int fd = open(path, O_WRONLY), r = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, s, strlen(s)) < 0)
-		r = -errno;
-	close(fd);
-	return r;
-}
-
-static bool read_string(const char *path, char *buf, size_t size)
-{
-	int fd = open(path, O_RDONLY);
-	ssize_t n;
-
-	if (fd < 0)
-		return false;
-	n = read(fd, buf, size - 1);
-	close(fd);
-	buf[n > 0 ? n : 0] = '\0';
-	buf[strcspn(buf, "\n")] = '\0';
-	return n > 0;
-}
-
 static uint64_t read_number(const char *path, int base)
 {
 	char buf[64];
 
-	TEST_ASSERT(read_string(path, buf, sizeof(buf)), "%s: %s", path,
-		    strerror(errno));
+	TEST_ASSERT(!gmem_read_file(path, buf, sizeof(buf)), "%s cannot be read", path);
 	return strtoull(buf, NULL, base);
 }
 
@@ -215,7 +188,7 @@ static int write_state(uint64_t block, const char *state)
 	char path[64];
 
 	snprintf(path, sizeof(path), BLOCKS "/memory%lu/state", block);
-	return write_string(path, state);
+	return __gmem_write_file(path, state, strlen(state));
 }
 
 static bool is_online(uint64_t block)
@@ -223,7 +196,7 @@ static bool is_online(uint64_t block)
 	char path[64], buf[32];
 
 	snprintf(path, sizeof(path), BLOCKS "/memory%lu/state", block);
-	return read_string(path, buf, sizeof(buf)) && !strcmp(buf, "online");
+	return !gmem_read_file(path, buf, sizeof(buf)) && !strcmp(buf, "online");
 }
 
 /* Take a block offline, in a child that a signal ends if nothing else does. */
@@ -305,8 +278,8 @@ GMEM_TEST(gmem_move, offline)
 		after = pfn_of(anon);
 		TEST_ASSERT(after / block_pages != block,
 			    "memory is still where none is");
-		TEST_ASSERT(!write_state(block, "online"), "block %lu: %s", block,
-			    strerror(errno));
+		TEST_ASSERT(!write_state(block, "online"), "block %lu stays offline",
+			    block);
 	}
 
 	/* Or, where the kernel's own pages are everywhere near it, any block. */
@@ -315,8 +288,8 @@ GMEM_TEST(gmem_move, offline)
 		    offline(block))
 			continue;
 		elsewhere++;
-		TEST_ASSERT(!write_state(block, "online"), "block %lu: %s", block,
-			    strerror(errno));
+		TEST_ASSERT(!write_state(block, "online"), "block %lu stays offline",
+			    block);
 	}
 	TEST_ASSERT(elsewhere, "no block at all goes offline");
 	ksft_print_msg("%d blocks with guest memory stayed, one without went%s\n",
@@ -356,14 +329,12 @@ GMEM_TEST(gmem_move, cma)
 		used = read_number(path, 10);
 		snprintf(number, sizeof(number), "%lu", count - used);
 		snprintf(path, sizeof(path), CMA "/%s/alloc", entry->d_name);
-		TEST_ASSERT(!write_string(path, number), "%s, %s pages: %s", path,
-			    number, strerror(errno));
+		gmem_write_file(path, number);
 		snprintf(path, sizeof(path), CMA "/%s/used", entry->d_name);
 		TEST_ASSERT_EQ(read_number(path, 10), count);
 		await_guest(self);
 		snprintf(path, sizeof(path), CMA "/%s/free", entry->d_name);
-		TEST_ASSERT(!write_string(path, number), "%s: %s", path,
-			    strerror(errno));
+		gmem_write_file(path, number);
 	}
 	closedir(dir);
 	if (!areas)
@@ -380,7 +351,7 @@ GMEM_TEST(gmem_move, compaction)
 		SKIP(goto out, "no CONFIG_COMPACTION: %s", strerror(errno));
 
 	scanned = vmstat_value("compact_migrate_scanned");
-	TEST_ASSERT(!write_string(COMPACT, "1"), COMPACT ": %s", strerror(errno));
+	gmem_write_file(COMPACT, "1");
 	await_guest(self);
 	TEST_ASSERT(vmstat_value("compact_migrate_scanned") > scanned,
 		    "nothing was compacted");
@@ -402,13 +373,11 @@ GMEM_TEST(gmem_move, huge_pages)
 		nodes++;
 		before = read_number(path, 10);
 		snprintf(number, sizeof(number), "%lu", before + NR_HUGE_PAGES);
-		TEST_ASSERT(!write_string(path, number), "%s: %s", path,
-			    strerror(errno));
+		gmem_write_file(path, number);
 		got = read_number(path, 10);
 		await_guest(self);
 		snprintf(number, sizeof(number), "%lu", before);
-		TEST_ASSERT(!write_string(path, number), "%s: %s", path,
-			    strerror(errno));
+		gmem_write_file(path, number);
 		TEST_ASSERT(got > before, "no huge page on node %d", node);
 	}
 	if (!nodes)

@@ -711,28 +711,6 @@ GMEM_TEST(gmem_pin, mlock_is_no_pin)
 	gmem_check(self->env.mem, 0, SIZE, SEED);
 }
 
-static void write_file(const char *path, const char *val)
-{
-	int fd = open(path, O_WRONLY);
-
-	TEST_ASSERT(fd >= 0, "%s: %s", path, strerror(errno));
-	TEST_ASSERT_EQ(write(fd, val, strlen(val)), (ssize_t)strlen(val));
-	close(fd);
-}
-
-static bool read_file(const char *path, char *buf, size_t size)
-{
-	int fd = open(path, O_RDONLY);
-	ssize_t n;
-
-	if (fd < 0)
-		return false;
-	n = read(fd, buf, size - 1);
-	close(fd);
-	buf[n > 0 ? n : 0] = '\0';
-	return n > 0;
-}
-
 static void reclaim_all(struct env *env)
 {
 	static const int advice[] = {
@@ -748,7 +726,7 @@ static void reclaim_all(struct env *env)
 	fsync(env->fd);
 	posix_fadvise(env->fd, 0, 0, POSIX_FADV_DONTNEED);
 	posix_fadvise(env->fd, 0, SIZE, POSIX_FADV_DONTNEED);
-	write_file("/proc/sys/vm/drop_caches", "3");
+	gmem_write_file("/proc/sys/vm/drop_caches", "3");
 
 	TEST_ASSERT_EQ(gmem_populated(env->fd, 0, SIZE), populated);
 	guest_check(env, 0, SIZE);
@@ -801,10 +779,10 @@ FIXTURE_SETUP(gmem_huge)
 {
 	GMEM_SKIP_UNLESS_SUPPORTED(variant->type);
 	self->env.fd = -1;
-	if (!read_file(THP "enabled", self->enabled, sizeof(self->enabled)) ||
+	if (gmem_read_file(THP "enabled", self->enabled, sizeof(self->enabled)) ||
 	    access(THP "enabled", W_OK))
 		SKIP(return, "no transparent huge pages: %s", strerror(errno));
-	read_file(THP "khugepaged/scan_sleep_millisecs", self->sleep,
+	gmem_read_file(THP "khugepaged/scan_sleep_millisecs", self->sleep,
 		  sizeof(self->sleep));
 
 	/* Nobody but the guest has written to it. */
@@ -815,8 +793,8 @@ FIXTURE_SETUP(gmem_huge)
 	gmem_guest_call(self->env.vcpu, gmem_guest_fill, GMEM_GVA, HUGE_SIZE,
 			HUGE_SEED);
 
-	write_file(THP "enabled", "always");
-	write_file(THP "khugepaged/scan_sleep_millisecs", "10");
+	gmem_write_file(THP "enabled", "always");
+	gmem_write_file(THP "khugepaged/scan_sleep_millisecs", "10");
 }
 
 FIXTURE_TEARDOWN(gmem_huge)
@@ -831,9 +809,9 @@ FIXTURE_TEARDOWN(gmem_huge)
 	end = strchr(self->enabled, ']');
 	if (mode && end) {
 		*end = '\0';
-		write_file(THP "enabled", mode + 1);
+		gmem_write_file(THP "enabled", mode + 1);
 	}
-	write_file(THP "khugepaged/scan_sleep_millisecs", self->sleep);
+	gmem_write_file(THP "khugepaged/scan_sleep_millisecs", self->sleep);
 	close(self->env.fd);
 	kvm_vm_free(self->env.vm);
 }
@@ -937,8 +915,7 @@ static long nr_scans(void)
 {
 	char buf[32];
 
-	TEST_ASSERT(read_file(THP "khugepaged/full_scans", buf, sizeof(buf)),
-		    "khugepaged: %s", strerror(errno));
+	TEST_ASSERT_EQ(gmem_read_file(THP "khugepaged/full_scans", buf, sizeof(buf)), 0);
 	return strtol(buf, NULL, 10);
 }
 

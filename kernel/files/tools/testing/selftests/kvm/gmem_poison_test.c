@@ -87,19 +87,13 @@ FIXTURE_TEARDOWN(gmem_poison)
 	kvm_vm_free(self->env.vm);
 }
 
-static bool write_number(const char *path, uint64_t val)
+static int write_pfn(const char *knob, uint64_t pfn)
 {
-	int fd = open(path, O_WRONLY), n, err;
-	char buf[32];
+	char path[64], buf[32];
 
-	if (fd < 0)
-		return false;
-	n = snprintf(buf, sizeof(buf), "0x%lx", val);
-	n = write(fd, buf, n) == n;
-	err = errno;
-	close(fd);
-	errno = err;
-	return n;
+	snprintf(path, sizeof(path), HWPOISON "%s", knob);
+	snprintf(buf, sizeof(buf), "0x%lx", pfn);
+	return __gmem_write_file(path, buf, strlen(buf));
 }
 
 static bool have_injector(void)
@@ -187,7 +181,7 @@ static void heal(struct env *env)
 
 	/* Best effort: it was never really broken. */
 	if (have_injector())
-		write_number(HWPOISON "unpoison-pfn", env->pfn);
+		write_pfn("unpoison-pfn", env->pfn);
 }
 
 /* What the log says of the page: it was dealt with, and is to be, later. */
@@ -329,8 +323,7 @@ GMEM_TEST(gmem_poison, injected_while_shared)
 
 	/* The guest has it mapped as well. */
 	guest_check(env, 0, SIZE);
-	TEST_ASSERT(write_number(HWPOISON "corrupt-pfn", env->pfn),
-		    "corrupt-pfn: %s", strerror(errno));
+	TEST_ASSERT_EQ(write_pfn("corrupt-pfn", env->pfn), 0);
 	check_shared_poison(env);
 	check_healed(env);
 }
@@ -345,8 +338,7 @@ GMEM_TEST(gmem_poison, injected_while_private)
 
 	gmem_make_private(env->fd, 0, SIZE);
 	guest_check(env, 0, SIZE);
-	TEST_ASSERT(write_number(HWPOISON "corrupt-pfn", env->pfn),
-		    "corrupt-pfn: %s", strerror(errno));
+	TEST_ASSERT_EQ(write_pfn("corrupt-pfn", env->pfn), 0);
 	check_log(env);
 
 	TEST_ASSERT(guest_fails(env, BAD_OFFSET), "The guest has read poison");
@@ -430,8 +422,7 @@ GMEM_TEST(gmem_poison, clean_for_the_host)
 		child_waits(env, ready[1], go[0]);
 	TEST_ASSERT_EQ(read(ready[0], &byte, 1), 1);
 
-	TEST_ASSERT(write_number(HWPOISON "corrupt-pfn", env->pfn),
-		    "corrupt-pfn: %s", strerror(errno));
+	TEST_ASSERT_EQ(write_pfn("corrupt-pfn", env->pfn), 0);
 	TEST_ASSERT_EQ(write(go[1], &byte, 1), 1);
 	TEST_ASSERT(waitpid(pid, &status, 0) == pid && WIFEXITED(status),
 		    "the child: %#x", status);
@@ -474,8 +465,7 @@ GMEM_TEST(gmem_poison, healed_while_private)
 
 	gmem_make_private(env->fd, 0, SIZE);
 	guest_check(env, 0, SIZE);
-	TEST_ASSERT(write_number(HWPOISON "corrupt-pfn", env->pfn),
-		    "corrupt-pfn: %s", strerror(errno));
+	TEST_ASSERT_EQ(write_pfn("corrupt-pfn", env->pfn), 0);
 	TEST_ASSERT(guest_fails(env, BAD_OFFSET), "The guest has read poison");
 	check_healed(env);
 }
@@ -501,7 +491,7 @@ GMEM_TEST(gmem_poison, closed)
 	guest_check(env, 0, SIZE);
 
 	if (have_injector())
-		write_number(HWPOISON "unpoison-pfn", env->pfn);
+		write_pfn("unpoison-pfn", env->pfn);
 }
 
 int main(int argc, char *argv[])

@@ -101,6 +101,11 @@ int gmem_get_ranges(int fd, uint64_t offset, uint64_t size, uint32_t flags,
 bool gmem_is_private(int fd, uint64_t offset);
 uint64_t gmem_populated(int fd, uint64_t offset, uint64_t size);
 
+/* A short file of /proc or /sys: what is written to it, and its first line. */
+int __gmem_write_file(const char *path, const void *data, size_t len);
+void gmem_write_file(const char *path, const char *val);
+int gmem_read_file(const char *path, char *buf, size_t size);
+
 /* A 'gmem-...' value of /proc/self/fdinfo, or -1. */
 int64_t gmem_fdinfo(int fd, const char *key);
 

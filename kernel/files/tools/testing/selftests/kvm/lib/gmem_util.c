@@ -217,6 +217,43 @@ uint64_t gmem_populated(int fd, uint64_t offset, uint64_t size)
 	return populated;
 }
 
+int __gmem_write_file(const char *path, const void *data, size_t len)
+{
+	int fd = open(path, O_WRONLY), r = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, data, len) != (ssize_t)len)
+		r = -errno;
+	close(fd);
+
+	return r;
+}
+
+void gmem_write_file(const char *path, const char *val)
+{
+	int r = __gmem_write_file(path, val, strlen(val));
+
+	TEST_ASSERT(!r, "'%s' to %s: %s", val, path, strerror(-r));
+}
+
+int gmem_read_file(const char *path, char *buf, size_t size)
+{
+	int fd = open(path, O_RDONLY), r = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = read(fd, buf, size - 1);
+	if (n < 0)
+		r = -errno;
+	close(fd);
+	buf[n > 0 ? n : 0] = '\0';
+	buf[strcspn(buf, "\n")] = '\0';
+
+	return r;
+}
+
 int64_t gmem_fdinfo(int fd, const char *key)
 {
 	char path[64], line[256];

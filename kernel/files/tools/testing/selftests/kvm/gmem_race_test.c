@@ -19,6 +19,12 @@
  *        a page is private it holds exactly what the guest wrote last.  The host
  *        reads, writes, maps, pins and asks at any time, without a lock.
  *
+ * A page that somebody outside holds cannot become private, and no other reason
+ * is taken for EAGAIN: whoever may hold pages says so before, see hold().
+ *
+ * Beside that, memory of its own is frozen, or not, as a page of it is held, and
+ * cloned, with holes in both.
+ *
  * All bytes of a private pattern have the top bit set, and no byte of a public
  * value has.  So one look at a byte tells whether the host has seen what it must
  * not: what is private now, or was when its page was freed, or, in a kernel that
@@ -129,6 +135,11 @@ enum {
 	OP_RANGES,
 	OP_SEEK,
 	OP_FDINFO,
+	OP_FREEZE_BUSY,
+	OP_FREEZE,
+	OP_CLONE,
+	OP_CLONE_HOLE,
+	OP_CLONE_WRITE,
 	NR_OPS
 };
 
@@ -177,6 +188,11 @@ static const char *const op_names[] = {
 	[OP_RANGES] = "query: ranges",
 	[OP_SEEK] = "query: seek",
 	[OP_FDINFO] = "query: fdinfo",
+	[OP_FREEZE_BUSY] = "golden: freezing refused, memory in use",
+	[OP_FREEZE] = "golden: frozen",
+	[OP_CLONE] = "golden: cloned, and compared",
+	[OP_CLONE_HOLE] = "clone: punch hole",
+	[OP_CLONE_WRITE] = "clone: written",
 };
 
 /* What guest and host have in common; in memory that has nothing to do with gmem. */
@@ -571,6 +587,26 @@ static bool check_kept(const uint64_t *buf, size_t n, uint32_t page,
 	return n > 0;
 }
 
+/*
+ * Who may hold pages for longer than invalidate_lock, by number: threads of this
+ * process at this time, and how often any began to.
+ */
+static uint32_t holders[NR_PAGES], holds[NR_PAGES];
+
+static void hold(uint32_t page, uint32_t n)
+{
+	for (; n--; page++) {
+		__atomic_fetch_add(&holders[page], 1, __ATOMIC_SEQ_CST);
+		__atomic_fetch_add(&holds[page], 1, __ATOMIC_SEQ_CST);
+	}
+}
+
+static void unhold(uint32_t page, uint32_t n)
+{
+	while (n--)
+		__atomic_fetch_sub(&holders[page++], 1, __ATOMIC_SEQ_CST);
+}
+
 /* Pages that would become private may be in use; nothing else may go wrong. */
 static bool convert(bool private, uint32_t page, uint32_t n, uint64_t flags)
 {
@@ -580,7 +616,14 @@ static bool convert(bool private, uint32_t page, uint32_t n, uint64_t flags)
 		.error_offset = -1ull,
 		.flags = flags,
 	};
+	uint32_t before[NR_PAGES], i;
+	bool held[NR_PAGES];
 	int r;
+
+	for (i = 0; i < n; i++) {
+		before[i] = __atomic_load_n(&holds[page + i], __ATOMIC_SEQ_CST);
+		held[i] = __atomic_load_n(&holders[page + i], __ATOMIC_SEQ_CST);
+	}
 
 	r = ioctl(gmem_fd, private ? KVM_GMEM_CONVERT_PRIVATE :
 				     KVM_GMEM_CONVERT_SHARED, &c);
@@ -594,6 +637,11 @@ static bool convert(bool private, uint32_t page, uint32_t n, uint64_t flags)
 		    c.error_offset >= (uint64_t)page * PAGE_SIZE &&
 		    c.error_offset < (uint64_t)(page + n) * PAGE_SIZE,
 		    "Pages %u + %u busy at 0x%llx", page, n, c.error_offset);
+	i = c.error_offset / PAGE_SIZE - page;
+	TEST_ASSERT(held[i] ||
+		    __atomic_load_n(&holds[page + i], __ATOMIC_SEQ_CST) != before[i],
+		    "Pages %u + %u busy at page %u, which nobody held", page, n,
+		    page + i);
 	count(common, OP_BUSY);
 
 	return false;
@@ -932,7 +980,9 @@ static void use_vm_readv(uint64_t *rng)
 	bool kept;
 
 	kept = begin_read(page, &m);
+	hold(page, 1);
 	n = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+	unhold(page, 1);
 	if (n < 0) {
 		TEST_ASSERT(errno == EFAULT, "process_vm_readv: %s",
 			    strerror(errno));
@@ -954,7 +1004,9 @@ static void use_vm_writev(uint64_t *rng)
 	ssize_t n;
 
 	memset(buf, rnd(rng) & 0x7f, sizeof(buf));
+	hold(page, 1);
 	n = process_vm_writev(getpid(), &local, 1, &remote, 1, 0);
+	unhold(page, 1);
 	TEST_ASSERT(n >= 0 || errno == EFAULT, "process_vm_writev: %s",
 		    strerror(errno));
 	if (n > 0)
@@ -1029,9 +1081,12 @@ struct pins {
 static void pin(struct pins *pins, uint32_t page)
 {
 	struct iovec iov = { host_page(gmem_mem, page), PAGE_SIZE };
-	ssize_t n = vmsplice(pins->pipefd[1], &iov, 1, 0);
+	ssize_t n;
 
+	hold(page, 1);
+	n = vmsplice(pins->pipefd[1], &iov, 1, 0);
 	if (n < 0) {
+		unhold(page, 1);
 		TEST_ASSERT(errno == EFAULT, "vmsplice: %s", strerror(errno));
 		count(common, OP_PIN_EFAULT);
 		return;
@@ -1056,6 +1111,7 @@ static void unpin(struct pins *pins)
 	kept = begin_read(page, &m);
 	drain_pipe(pins->pipefd[0], PAGE_SIZE, page, kept ? &m : NULL,
 		   "vmsplice()");
+	unhold(page, 1);
 	count(common, OP_PIN);
 }
 
@@ -1158,8 +1214,11 @@ static void *map_thread(void *arg)
 			   MAP_SHARED, gmem_fd, (off_t)page * PAGE_SIZE);
 		TEST_ASSERT(mem != MAP_FAILED, "mmap: %s", strerror(errno));
 
+		/* To move pages is to take them off their list, with a reference. */
+		hold(page, n);
 		if (nr_nodes)
 			use_mbind(&rng, mem, page, n);
+		unhold(page, n);
 		for (i = 0; i < n; i += 1 + rnd_below(&rng, 4)) {
 			size_t got = try_copy(buf, host_page(mem, i),
 					      ARRAY_SIZE(buf));
@@ -1167,6 +1226,8 @@ static void *map_thread(void *arg)
 			check_public(buf, got, page + i, "a new mapping");
 		}
 
+		/* What is unmapped is held until the TLBs are flushed. */
+		hold(page, n);
 		if (madvise(mem, n * PAGE_SIZE,
 			    advice[rnd_below(&rng, ARRAY_SIZE(advice))]))
 			TEST_ASSERT(errno == EFAULT, "madvise: %s",
@@ -1175,6 +1236,7 @@ static void *map_thread(void *arg)
 
 		TEST_ASSERT(!munmap(mem, n * PAGE_SIZE), "munmap: %s",
 			    strerror(errno));
+		unhold(page, n);
 		count(common, OP_MAP);
 	}
 
@@ -1285,6 +1347,112 @@ static void *query_thread(void *arg)
 	return NULL;
 }
 
+#define GOLDEN_PAGES	16
+#define GOLDEN_SIZE	((size_t)GOLDEN_PAGES * PAGE_SIZE)
+
+/* What is in each page: a number that all of its words are, 0 in a hole. */
+static void check_words(int fd, const uint64_t *words, const char *what)
+{
+	uint8_t *mem = gmem_mmap(fd, GOLDEN_SIZE);
+	uint64_t *word;
+	uint32_t i, w;
+
+	for (i = 0; i < GOLDEN_PAGES; i++) {
+		word = host_page(mem, i);
+		for (w = 0; w < NR_WORDS; w++)
+			TEST_ASSERT(READ_ONCE(word[w]) == words[i],
+				    "%s page %u, word %u: 0x%lx, not 0x%lx", what,
+				    i, w, word[w], words[i]);
+	}
+	munmap(mem, GOLDEN_SIZE);
+}
+
+static void write_words(void *mem, uint32_t page, uint64_t word)
+{
+	uint32_t w;
+
+	for (w = 0; w < NR_WORDS; w++)
+		WRITE_ONCE(host_page(mem, page)[w], word);
+}
+
+static void race_clone(uint64_t *rng, int golden, const uint64_t *words)
+{
+	uint64_t own[GOLDEN_PAGES];
+	int fd = gmem_clone(vm, golden);
+	uint8_t *mem = gmem_mmap(fd, GOLDEN_SIZE);
+	uint32_t i, page;
+
+	memcpy(own, words, sizeof(own));
+	for (i = 0; i < GOLDEN_PAGES / 2; i++) {
+		page = rnd_below(rng, GOLDEN_PAGES);
+		if (rnd_below(rng, 2)) {
+			own[page] = 0;
+			TEST_ASSERT_EQ(__gmem_fallocate(fd, FALLOC_FL_PUNCH_HOLE |
+							FALLOC_FL_KEEP_SIZE,
+							page * PAGE_SIZE, PAGE_SIZE), 0);
+			count(common, OP_CLONE_HOLE);
+		} else {
+			own[page] = rnd(rng) & ~TOP_BITS;
+			write_words(mem, page, own[page]);
+			count(common, OP_CLONE_WRITE);
+		}
+	}
+	gmem_make_private(fd, 0, GOLDEN_SIZE);
+	gmem_make_shared(fd, 0, GOLDEN_SIZE);
+	check_words(fd, own, "Cloned");
+	check_words(golden, words, "Golden");
+	munmap(mem, GOLDEN_SIZE);
+	close(fd);
+	count(common, OP_CLONE);
+}
+
+/* Nobody else knows this memory, so a freeze fails for a page that is held here. */
+static void *golden_thread(void *arg)
+{
+	uint64_t rng = thread_seed(), words[GOLDEN_PAGES], error_offset;
+	uint8_t page_buf[PAGE_SIZE], *mem;
+	uint32_t i, page;
+	int fd, pipefd[2];
+	struct iovec iov;
+
+	TEST_ASSERT(!pipe(pipefd), "pipe: %s", strerror(errno));
+	while (!stopping()) {
+		fd = gmem_create(vm, GOLDEN_SIZE, GMEM_FLAGS_SHARED);
+		mem = gmem_mmap(fd, GOLDEN_SIZE);
+		for (i = 0; i < GOLDEN_PAGES; i++) {
+			words[i] = rnd_below(&rng, 2) ? rnd(&rng) & ~TOP_BITS : 0;
+			if (words[i])
+				write_words(mem, i, words[i]);
+		}
+
+		page = rnd_below(&rng, GOLDEN_PAGES);
+		if (words[page]) {
+			iov = (struct iovec){ host_page(mem, page), PAGE_SIZE };
+			TEST_ASSERT_EQ(vmsplice(pipefd[1], &iov, 1, 0), PAGE_SIZE);
+			TEST_ASSERT_EQ(__gmem_freeze(fd, &error_offset), -EAGAIN);
+			TEST_ASSERT_EQ(error_offset, page * PAGE_SIZE);
+			/* Not frozen: it can be written to, and the pipe shows that. */
+			words[page] = rnd(&rng) & ~TOP_BITS;
+			write_words(mem, page, words[page]);
+			TEST_ASSERT_EQ(read(pipefd[0], page_buf, PAGE_SIZE), PAGE_SIZE);
+			TEST_ASSERT(!memcmp(page_buf, host_page(mem, page), PAGE_SIZE),
+				    "The page that was held is another one");
+			count(common, OP_FREEZE_BUSY);
+		}
+		TEST_ASSERT_EQ(__gmem_freeze(fd, &error_offset), 0);
+		count(common, OP_FREEZE);
+		munmap(mem, GOLDEN_SIZE);
+		check_words(fd, words, "Frozen");
+		for (i = 0; i < 3; i++)
+			race_clone(&rng, fd, words);
+		close(fd);
+	}
+	close(pipefd[0]);
+	close(pipefd[1]);
+
+	return NULL;
+}
+
 /*
  * Another process, which mapped the memory before any of it was converted.  What
  * it has of the guest's other memory is a copy, so it counts on its own, and
@@ -1359,6 +1527,7 @@ static void test_race(unsigned long type, const char *name, uint64_t seed,
 	static void *(*const host_threads[])(void *) = {
 		convert_thread, secret_thread, churn_thread, touch_thread,
 		syscall_thread, pin_thread, map_thread, query_thread,
+		golden_thread,
 	};
 	pthread_t threads[NR_VCPUS + ARRAY_SIZE(host_threads)];
 	struct vm_shape shape = { .mode = VM_MODE_DEFAULT, .type = type };

@@ -101,7 +101,6 @@ struct folio *gmem_golden_folio(struct gmem_inode *gi, pgoff_t index)
  */
 int gmem_hide_golden(struct gmem_inode *gi, pgoff_t start, pgoff_t end)
 {
-	void *entry = xa_mk_value(1);
 	pgoff_t first = start, last = end - 1;
 	MA_STATE(mas, &gi->hidden, 0, 0);
 
@@ -120,7 +119,7 @@ int gmem_hide_golden(struct gmem_inode *gi, pgoff_t start, pgoff_t end)
 		last = mas.last;
 
 	mas_set_range(&mas, first, last);
-	return mas_store_gfp(&mas, entry, GMEM_GFP);
+	return gmem_tree_store(&mas, xa_mk_value(1));
 }
 
 /*

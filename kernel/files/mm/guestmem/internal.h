@@ -121,6 +121,7 @@ struct folio *gmem_alloc_folio(struct gmem_inode *gi, pgoff_t index);
 
 /* share.c */
 void gmem_share_init(struct gmem_inode *gi);
+int gmem_tree_store(struct ma_state *mas, void *entry);
 int gmem_share_fill(struct gmem_inode *gi, pgoff_t nr_pages);
 int gmem_share_copy(struct gmem_inode *gi, struct inode *from);
 void gmem_share_destroy(struct gmem_inode *gi);

@@ -74,6 +74,22 @@ void gmem_share_init(struct gmem_inode *gi)
 	mt_set_external_lock(&gi->share, &gi->vfs_inode.i_data.invalidate_lock);
 }
 
+/*
+ * Store @entry.  mas_store_gfp() does not fit: it tries GFP_NOWAIT first, so that
+ * the nodes are not charged; and where there is memory for some of the nodes that
+ * it needs but not for all, it tries again for ever.
+ */
+int gmem_tree_store(struct ma_state *mas, void *entry)
+{
+	int err;
+
+	err = mas_preallocate(mas, entry, GMEM_GFP);
+	if (!err)
+		mas_store_prealloc(mas, entry);
+
+	return err;
+}
+
 /* Cover @nr_pages pages with the initial state. */
 int gmem_share_fill(struct gmem_inode *gi, pgoff_t nr_pages)
 {
@@ -82,8 +98,7 @@ int gmem_share_fill(struct gmem_inode *gi, pgoff_t nr_pages)
 	MA_STATE(mas, &gi->share, 0, nr_pages - 1);
 
 	filemap_invalidate_lock(mapping);
-	err = mas_store_gfp(&mas, gmem_share_entry(gmem_share_initial(gi)),
-			    GMEM_GFP);
+	err = gmem_tree_store(&mas, gmem_share_entry(gmem_share_initial(gi)));
 	if (!err && gmem_share_initial(gi) == GUESTMEM_PRIVATE)
 		WRITE_ONCE(gi->nr_private, nr_pages);
 	filemap_invalidate_unlock(mapping);

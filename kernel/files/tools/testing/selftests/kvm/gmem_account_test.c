@@ -923,7 +923,7 @@ static void check_limit(int fd, bool holes)
 	uint64_t private = gmem_fdinfo(fd, "gmem-private");
 	char group[128], path[160];
 	struct attempts *attempts;
-	int status;
+	int status, root;
 	pid_t pid;
 
 	attempts = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE,
@@ -942,9 +942,12 @@ static void check_limit(int fd, bool holes)
 	pid = fork();
 	TEST_ASSERT(pid >= 0, "fork: %s", strerror(errno));
 	if (!pid) {
+		snprintf(group, sizeof(group), "%s/cgroup.procs", cgroup_root);
+		root = open(group, O_WRONLY);
 		gmem_write_file(path, "0");
 		attempt_all(fd, holes, attempts);
-		_exit(0);
+		/* Nor could this process have a page for its stack there. */
+		_exit(write(root, "0", 1) != 1);
 	}
 	TEST_ASSERT_EQ(waitpid(pid, &status, 0), pid);
 	ksft_print_msg("%lu %s, then %s\n", attempts->done,

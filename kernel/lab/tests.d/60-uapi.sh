@@ -34,8 +34,8 @@ uapi_runs_lab=(
 uapi_runs_debug=(
 	"interface,-default-VM==uapi default"
 	"interface,-protected-VM==uapi protected"
-	"Linux,-default-VM,-2-processors==vmm --limit 600"
 	"Linux,-protected-VM,-2-processors==vmm --limit 600 --protected"
+	"Linux,-default-VM,-2-processors==vmm --limit 600"
 )
 
 # Inside the machine: each with its own log, and a line when it is done.

@@ -5,6 +5,7 @@
 #
 #   lab     base + files + patches, kernel/config/lab.config
 #   debug   the same source, with kernel/config/debug.config on top
+#   kcsan   the same source, with kernel/config/kcsan.config on top
 #   stock   the base alone, with lab.config
 #   uml     the same source for ARCH=um, with uml.config and what each .kunitconfig in
 #           kernel/files asks for
@@ -15,7 +16,7 @@
 jobs=$(nproc)
 
 # In the order in which a test run builds them.
-flavours_known=(lab uml debug stock)
+flavours_known=(lab uml debug stock kcsan)
 
 kernel_dir()
 {
@@ -40,7 +41,7 @@ flavour_fragments()
 
 	case $1 in
 	lab | stock | step) echo "$dir/lab.config" ;;
-	debug) printf '%s\n' "$dir/lab.config" "$dir/debug.config" ;;
+	debug | kcsan) printf '%s\n' "$dir/lab.config" "$dir/$1.config" ;;
 	uml) echo "$dir/uml.config" ;;
 	esac
 	[[ $1 != uml ]] || kunit_configs
@@ -65,17 +66,30 @@ kmake()
 		KBUILD_BUILD_USER=gmem KBUILD_BUILD_HOST=lab LOCALVERSION= "$@"
 }
 
+# Variables of make, with which KCSAN watches the files of the series and nothing else; named
+# as the Makefiles that list them do.
+kcsan_watched()
+{
+	echo KCSAN_SANITIZE=n
+	(cd "$files" && find mm/guestmem virt/kvm arch/x86/kvm -name '*.c' ! -path '*/tests/*') |
+		sed -e 's,^mm/,,' -e 's,^virt/,../../../virt/,' -e 's,^arch/x86/kvm/,,' -e 's,.*,KCSAN_SANITIZE_&,' \
+			-e 's,\.c$,.o=y,'
+	# What the series changed in it, it changed as a whole.
+	echo KCSAN_SANITIZE_../../../virt/kvm/guest_memfd.o=y
+}
+
 # What make leaves behind is to be in build/, so what the emulator needs is there, too.
 make_kernel()
 {
-	local flavour=$1 dir
+	local flavour=$1 dir watched=()
 
 	dir=$(kernel_dir "$flavour")
 	if [[ $flavour == uml ]]; then
 		kmake "$flavour" -j"$jobs" linux
 		return
 	fi
-	kmake "$flavour" -j"$jobs" vmlinux modules || return 1
+	[[ $flavour != kcsan ]] || mapfile -t watched < <(kcsan_watched)
+	kmake "$flavour" -j"$jobs" "${watched[@]}" vmlinux modules || return 1
 	mkdir -p "$dir/tcg"
 	cp -p "$top"/kernel/lab/tcg/* "$dir/tcg"
 	kmake "$flavour" M="$dir/tcg" modules
@@ -208,8 +222,9 @@ cmd_kernel()
 	while (($#)); do
 		case $1 in
 		--debug) flavour=debug ;;
+		--kcsan) flavour=kcsan ;;
 		--stock) flavour=stock ;;
-		*) usage_error "kernel: '$1' is not one of --debug, --stock." ;;
+		*) usage_error "kernel: '$1' is not one of --debug, --kcsan, --stock." ;;
 		esac
 		shift
 	done

@@ -33,6 +33,7 @@ parse_vm_options()
 	while (($#)); do
 		case $1 in
 		--debug) vm_flavour=debug ;;
+		--kcsan) vm_flavour=kcsan ;;
 		--stock) vm_flavour=stock ;;
 		--icount) vm_icount=1 vm_smp=1 ;;
 		--turns) vm_turns=1 ;;

@@ -51,7 +51,7 @@ static int gmem_check_idle(struct inode *inode, pgoff_t start, pgoff_t end,
 
 	*busy = start;
 	while ((r = gmem_check_folios(inode, busy, end, true))) {
-		if (r != -EAGAIN || *drained)
+		if ((r != -EAGAIN && r != -EBUSY) || *drained)
 			return r;
 		*drained = true;
 		if (drain_all)
@@ -87,15 +87,16 @@ struct gmem_try {
  * waits too.
  *
  * If the same page is still busy after that, somebody really uses it.  If it is
- * another one, it may have been allocated meanwhile.  To make progress against
- * a guest that keeps populating its memory, the last attempt flushes with the
- * lock held.
+ * another one, or the page was freed and allocated again and is in a batch, it
+ * is worth another attempt.  To make progress against those who keep populating
+ * the memory, the last attempt flushes with the lock held.
  */
 static bool gmem_retry(struct gmem_inode *gi, struct gmem_try *try, int r,
 		       pgoff_t busy)
 {
-	if (r != -EAGAIN || try->nr > GMEM_RETRIES ||
-	    (try->nr && try->busy == busy) || fatal_signal_pending(current)) {
+	if ((r != -EAGAIN && r != -EBUSY) || try->nr > GMEM_RETRIES ||
+	    (r == -EBUSY && try->nr && try->busy == busy) ||
+	    fatal_signal_pending(current)) {
 		if (try->nr)
 			atomic_dec(&gi->keep_off);
 		return false;
@@ -122,8 +123,8 @@ static bool gmem_last_try(const struct gmem_try *try)
  * become private, their folios must not be in use; to be zeroed, they must not
  * be poisoned.
  *
- * Return: 0, with the number of their pages in @nr; -EAGAIN or -EHWPOISON with
- * the page in @bad; or -EINTR for a fatal signal.
+ * Return: 0, with the number of their pages in @nr; -EAGAIN, -EBUSY or
+ * -EHWPOISON with the page in @bad; or -EINTR for a fatal signal.
  */
 static int gmem_check_runs(struct inode *inode, pgoff_t start, pgoff_t end,
 			   enum guestmem_state from, bool zero,
@@ -265,7 +266,7 @@ int guestmem_convert(struct inode *inode, pgoff_t start, pgoff_t end,
 		r = gmem_convert(gi, start, end, to, zero, &try, error_index);
 	} while (gmem_retry(gi, &try, r, *error_index));
 
-	return r;
+	return r == -EBUSY ? -EAGAIN : r;
 }
 EXPORT_SYMBOL_GPL(guestmem_convert);
 
@@ -349,6 +350,6 @@ int guestmem_freeze(struct inode *inode, pgoff_t *error_index)
 		r = gmem_freeze(gi, &try, error_index);
 	} while (gmem_retry(gi, &try, r, *error_index));
 
-	return r;
+	return r == -EBUSY ? -EAGAIN : r;
 }
 EXPORT_SYMBOL_GPL(guestmem_freeze);

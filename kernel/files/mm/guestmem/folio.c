@@ -249,6 +249,9 @@ bool gmem_rcu_pause(struct xa_state *xas, unsigned int *steps)
  * @end: index behind the last page
  * @idle: besides poison, look for folios that somebody but the page cache holds
  *
+ * A new folio is held by the batch of a CPU, until that puts it on an LRU list.
+ * That ends when the batch is flushed, so it is told apart from other uses.
+ *
  * The reference count is checked, not frozen: somebody may get a speculative
  * reference right after the check.  That is harmless as long as its owner does
  * not look at the contents or the state of the folio, but finds that the page
@@ -260,7 +263,8 @@ bool gmem_rcu_pause(struct xa_state *xas, unsigned int *steps)
  *
  * Context: the caller holds the mapping's invalidate_lock, with @idle
  * exclusively.
- * Return: 0, -EHWPOISON, -EAGAIN, or -EINTR for a fatal signal.
+ * Return: 0; -EHWPOISON; -EAGAIN for a folio in use that is on no LRU list,
+ * -EBUSY for another one; or -EINTR for a fatal signal.
  */
 int gmem_check_folios(struct inode *inode, pgoff_t *index, pgoff_t end,
 		      bool idle)
@@ -280,7 +284,7 @@ int gmem_check_folios(struct inode *inode, pgoff_t *index, pgoff_t end,
 		if (folio_test_hwpoison(folio))
 			r = -EHWPOISON;
 		else if (idle && folio_ref_count(folio) != folio_nr_pages(folio))
-			r = -EAGAIN;
+			r = folio_test_lru(folio) ? -EBUSY : -EAGAIN;
 		if (r) {
 			*index = max(*index, folio->index);
 			break;

@@ -9,7 +9,7 @@ step_kernels=(lab kcsan)
 step_when=all
 
 # What has threads.
-kcsan_tests=(gmem_race_test=-t\ 120 gmem_bind_test gmem_clone_test gmem_convert_test gmem_link_test
+kcsan_tests=(gmem_race_test=-t\ 30 gmem_bind_test gmem_clone_test gmem_convert_test gmem_link_test
 	gmem_move_test gmem_poison_test gmem_share_test)
 
 is_watched()

@@ -12,10 +12,10 @@ step_kernels=(lab debug)
 step_when=not-quick
 
 # Each bad argument is refused the same way here; what they allocate or lock others do too.
-# gmem_latency_test, and others_go_on of gmem_bind_test, compare times with tens of thousands
-# of runs, each of which takes milliseconds to make on this kernel.
+# gmem_latency_test, others_go_on of gmem_bind_test and memcg_limit of gmem_account_test make
+# tens of thousands of runs, each of which takes milliseconds on this kernel.
 selftests_not_debug=(gmem_bad_input_test gmem_stock_test gmem_latency_test)
-cases_not_debug=(others_go_on)
+cases_not_debug=(others_go_on memcg_limit)
 
 # 32764 memslots, each with a grace period: minutes, and more than all the rest.
 selftests_slow=(set_memory_region_test)

@@ -17,8 +17,9 @@ step_when=not-quick
 selftests_not_debug=(gmem_bad_input_test gmem_stock_test gmem_latency_test)
 cases_not_debug=(others_go_on memcg_limit)
 
-# 32764 memslots, each with a grace period: minutes, and more than all the rest.
-selftests_slow=(set_memory_region_test)
+# With --all only: 32764 memslots, each with a grace period, which takes minutes; and what each
+# system call answers, which differs in nothing here.
+selftests_slow=(set_memory_region_test gmem_syscall_test)
 
 # with_options OPTIONS NAME...: the options for those that know the harness's.
 with_options()
@@ -45,7 +46,7 @@ debug_driver='
 
 step_run()
 {
-	local selftests names logs=$results/selftests-debug log=$test_log/debug-machine.log
+	local selftests name names logs=$results/selftests-debug log=$test_log/debug-machine.log
 	local races=60 rounds=10000 options=${cases_not_debug[*]/#/-T }
 
 	need_kernel lab && need_kernel debug || return
@@ -58,7 +59,9 @@ step_run()
 		# What the types of VM differ in is seen on the other kernel, with both, and here by the
 		# tree's own tests.
 		options+=" -V default_vm_hva -V sw_protected_vm -V sw_protected_vm_no_hva"
-		skipped set_memory_region_test "takes minutes on the debug kernel: --all runs it"
+		for name in "${selftests_slow[@]}"; do
+			skipped "$name" "--all runs it on the debug kernel"
+		done
 	fi
 	mapfile -t names < <(with_options "$options" "${names[@]}")
 	names+=("$selftest_races=-t $races")

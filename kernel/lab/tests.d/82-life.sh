@@ -7,6 +7,7 @@
 
 step_title="the launcher: guests that start again in the same memory, and clones of guests"
 step_kernels=(lab)
+step_when=not-quick
 
 life_reboot="--kernel @K --initrd @I --mem 64M --reboot-reuse --append '@A run=/life,reboot,3'"
 life_clone="--kernel @K --initrd @I --mem 64M --stats --append '@A run=/life,clone'"

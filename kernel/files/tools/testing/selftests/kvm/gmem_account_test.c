@@ -678,6 +678,20 @@ static const char *cgroup_setup(void)
 	return NULL;
 }
 
+static void cgroup_teardown(void)
+{
+	umount2(cgroup_root, MNT_DETACH);
+	rmdir(cgroup_root);
+}
+
+/* A group called @name; its path in @group. */
+static void cgroup_make(char *group, size_t size, const char *name)
+{
+	snprintf(group, size, "%s/%s", cgroup_root, name);
+	rmdir(group);
+	TEST_ASSERT(!mkdir(group, 0755), "%s: %s", group, strerror(errno));
+}
+
 static int64_t cgroup_stat(const char *group, const char *key)
 {
 	char path[256];
@@ -735,10 +749,8 @@ GMEM_TEST(gmem_account, memcg)
 	if (why)
 		SKIP(return, "%s: %s", why, strerror(errno));
 
-	snprintf(group, sizeof(group), "%s/gmem", cgroup_root);
+	cgroup_make(group, sizeof(group), "gmem");
 	snprintf(procs, sizeof(procs), "%s/cgroup.procs", group);
-	rmdir(group);
-	TEST_ASSERT(!mkdir(group, 0755), "%s: %s", group, strerror(errno));
 
 	vmm.procs = procs;
 	vmm_start(&vmm);
@@ -776,8 +788,7 @@ GMEM_TEST(gmem_account, memcg)
 	assert_soon(cgroup_current(group) < NOISE, "memory.current: %ld",
 		    cgroup_current(group));
 	assert_soon(!rmdir(group), "%s: %s", group, strerror(errno));
-	umount2(cgroup_root, MNT_DETACH);
-	rmdir(cgroup_root);
+	cgroup_teardown();
 }
 
 /* Far from each other, so that each binding needs nodes of its own. */
@@ -823,10 +834,8 @@ GMEM_TEST(gmem_account, memcg_of_bindings)
 	if (why)
 		SKIP(return, "%s: %s", why, strerror(errno));
 
-	snprintf(group, sizeof(group), "%s/gmem3", cgroup_root);
+	cgroup_make(group, sizeof(group), "gmem3");
 	snprintf(procs, sizeof(procs), "%s/cgroup.procs", group);
-	rmdir(group);
-	TEST_ASSERT(!mkdir(group, 0755), "%s: %s", group, strerror(errno));
 
 	vmm.procs = procs;
 	vmm_start(&vmm);
@@ -847,8 +856,7 @@ GMEM_TEST(gmem_account, memcg_of_bindings)
 	assert_soon(cgroup_current(group) < NOISE, "memory.current: %ld",
 		    cgroup_current(group));
 	assert_soon(!rmdir(group), "%s: %s", group, strerror(errno));
-	umount2(cgroup_root, MNT_DETACH);
-	rmdir(cgroup_root);
+	cgroup_teardown();
 }
 
 /* Who populates pays: this process made the file, another fills it. */
@@ -863,10 +871,8 @@ GMEM_TEST(gmem_account, memcg_of_who_populates)
 	if (why)
 		SKIP(return, "%s: %s", why, strerror(errno));
 
-	snprintf(group, sizeof(group), "%s/gmem2", cgroup_root);
+	cgroup_make(group, sizeof(group), "gmem2");
 	snprintf(procs, sizeof(procs), "%s/cgroup.procs", group);
-	rmdir(group);
-	TEST_ASSERT(!mkdir(group, 0755), "%s: %s", group, strerror(errno));
 
 	gmem_guest_call(self->vcpu, guest_touch, GMEM_GVA, SIZE / 2, 1);
 	fflush(stdout);
@@ -887,8 +893,7 @@ GMEM_TEST(gmem_account, memcg_of_who_populates)
 	assert_soon(cgroup_stat(group, "file") < NOISE, "memory.stat file: %ld",
 		    cgroup_stat(group, "file"));
 	assert_soon(!rmdir(group), "%s: %s", group, strerror(errno));
-	umount2(cgroup_root, MNT_DETACH);
-	rmdir(cgroup_root);
+	cgroup_teardown();
 }
 
 /* What the trees of states and of holes may take. */
@@ -931,9 +936,7 @@ static void check_limit(int fd, bool holes)
 	TEST_ASSERT(attempts != MAP_FAILED, "mmap: %s", strerror(errno));
 	memset(attempts, 0, sizeof(*attempts));
 
-	snprintf(group, sizeof(group), "%s/gmem4", cgroup_root);
-	rmdir(group);
-	TEST_ASSERT(!mkdir(group, 0755), "%s: %s", group, strerror(errno));
+	cgroup_make(group, sizeof(group), "gmem4");
 	snprintf(path, sizeof(path), "%s/memory.max", group);
 	gmem_write_file(path, TREE_LIMIT);
 	snprintf(path, sizeof(path), "%s/cgroup.procs", group);
@@ -989,8 +992,7 @@ GMEM_TEST(gmem_account, memcg_limit)
 	check_limit(fd, true);
 	close(golden);
 
-	umount2(cgroup_root, MNT_DETACH);
-	rmdir(cgroup_root);
+	cgroup_teardown();
 }
 
 int main(int argc, char *argv[])

@@ -534,43 +534,6 @@ GMEM_TEST(gmem_convert, two_processes)
 	close(down[1]);
 }
 
-static void send_fd(int sock, int fd)
-{
-	char control[CMSG_SPACE(sizeof(fd))] = {};
-	struct iovec iov = { .iov_base = "", .iov_len = 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(fd));
-	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
-	TEST_ASSERT(sendmsg(sock, &msg, 0) == 1, "sendmsg() failed");
-}
-
-static int receive_fd(int sock)
-{
-	char control[CMSG_SPACE(sizeof(int))], c;
-	struct iovec iov = { .iov_base = &c, .iov_len = 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	int fd;
-
-	TEST_ASSERT(recvmsg(sock, &msg, 0) == 1, "recvmsg() failed");
-	TEST_ASSERT(CMSG_FIRSTHDR(&msg), "no descriptor came");
-	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fd));
-	return fd;
-}
-
 /*
  * 15: whoever holds the descriptor gets no further than the state allows, and
  * a file that only another process has keeps its memory.
@@ -591,7 +554,7 @@ GMEM_TEST(gmem_convert, passed_descriptor)
 		close(socks[1]);
 		close(self->fd);
 		munmap(self->mem, SIZE);
-		fd = receive_fd(socks[0]);
+		fd = gmem_receive_fd(socks[0]);
 		mem = gmem_mmap(fd, SIZE);
 		gmem_assert_no_access(mem, SIZE / 2);
 		gmem_check(mem, SIZE / 2, SIZE / 2, 1);
@@ -605,7 +568,7 @@ GMEM_TEST(gmem_convert, passed_descriptor)
 	gmem_fill(self->mem, 0, SIZE, 1);
 	gmem_make_private(self->fd, 0, SIZE / 2);
 	guest_check(self->vcpu[0], 0, SIZE, 1);
-	send_fd(socks[1], self->fd);
+	gmem_send_fd(socks[1], self->fd);
 	reap(pid);
 	close(socks[1]);
 	gmem_check(self->mem, 0, SIZE, 2);
@@ -614,9 +577,9 @@ GMEM_TEST(gmem_convert, passed_descriptor)
 	/* A file that nobody but a message in flight holds. */
 	TEST_ASSERT(!socketpair(AF_UNIX, SOCK_STREAM, 0, socks), "socketpair() failed");
 	fd = gmem_create(self->vm, SIZE, GMEM_FLAGS_SHARED);
-	send_fd(socks[1], fd);
+	gmem_send_fd(socks[1], fd);
 	close(fd);
-	fd = receive_fd(socks[0]);
+	fd = gmem_receive_fd(socks[0]);
 	gmem_make_private(fd, 0, SIZE);
 	close(fd);
 	close(socks[0]);

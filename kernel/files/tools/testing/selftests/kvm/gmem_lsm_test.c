@@ -319,45 +319,6 @@ static void ask(int fd, struct answers *a)
 	a->freeze = __gmem_freeze(fd, NULL);
 }
 
-static void send_fd(int sock, int fd)
-{
-	char buf[CMSG_SPACE(sizeof(int))] = {};
-	struct iovec iov = { "x", 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1,
-		.msg_control = buf, .msg_controllen = sizeof(buf),
-	};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
-	TEST_ASSERT_EQ(sendmsg(sock, &msg, 0), 1);
-}
-
-/* The file, or -EACCES where it was taken out of the message. */
-static int receive_fd(int sock)
-{
-	char buf[CMSG_SPACE(sizeof(int))], x;
-	struct iovec iov = { &x, 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1,
-		.msg_control = buf, .msg_controllen = sizeof(buf),
-	};
-	struct cmsghdr *cmsg;
-	int fd;
-
-	TEST_ASSERT_EQ(recvmsg(sock, &msg, 0), 1);
-	cmsg = CMSG_FIRSTHDR(&msg);
-	if (!cmsg || cmsg->cmsg_len != CMSG_LEN(sizeof(int))) {
-		TEST_ASSERT(msg.msg_flags & MSG_CTRUNC, "no file, and no reason");
-		return -EACCES;
-	}
-	memcpy(&fd, CMSG_DATA(cmsg), sizeof(fd));
-	return fd;
-}
-
 /*
  * A child of a type: gets the file by its parent's table of files, as over
  * execve(), and by a message.
@@ -372,7 +333,7 @@ static void ask_as(int type, int fd, int sock, struct answers *a)
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		become(type);
-		got = receive_fd(sock);
+		got = __gmem_receive_fd(sock);
 		a->receive = got < 0 ? got : 0;
 		ask(fd, a);
 		_exit(0);
@@ -440,7 +401,7 @@ static void test_type(unsigned long vm_type, int type, const struct answers *wan
 	gmem_make_private(fd, 0, PAGE_SIZE);
 	before = gmem_snapshot(fd);
 
-	send_fd(socks[0], fd);
+	gmem_send_fd(socks[0], fd);
 	ask_as(type, fd, socks[1], a);
 
 	check(type, "receive", a->receive, want->receive);

@@ -76,16 +76,7 @@ FIXTURE_TEARDOWN(gmem_share)
  */
 static void in_process(void (*fn)(int fd), int fd)
 {
-	char control[CMSG_SPACE(sizeof(int))] = {}, byte = 0;
-	struct iovec iov = { &byte, 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-	int sv[2], status, got;
+	int sv[2], status;
 	pid_t pid;
 
 	TEST_ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
@@ -97,19 +88,11 @@ static void in_process(void (*fn)(int fd), int fd)
 
 		/* None of the parent's descriptors stays open. */
 		syscall(__NR_close_range, 4, ~0U, 0);
-		TEST_ASSERT_EQ(recvmsg(sock, &msg, 0), 1);
-		cmsg = CMSG_FIRSTHDR(&msg);
-		TEST_ASSERT(cmsg && cmsg->cmsg_type == SCM_RIGHTS, "no descriptor came");
-		memcpy(&got, CMSG_DATA(cmsg), sizeof(got));
-		fn(got);
+		fn(gmem_receive_fd(sock));
 		_exit(0);
 	}
 
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
-	TEST_ASSERT_EQ(sendmsg(sv[0], &msg, 0), 1);
+	gmem_send_fd(sv[0], fd);
 	TEST_ASSERT_EQ(waitpid(pid, &status, 0), pid);
 	TEST_ASSERT(!status, "the other process: 0x%x", status);
 	close(sv[0]);

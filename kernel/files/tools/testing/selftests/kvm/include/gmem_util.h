@@ -101,6 +101,14 @@ int gmem_get_ranges(int fd, uint64_t offset, uint64_t size, uint32_t flags,
 bool gmem_is_private(int fd, uint64_t offset);
 uint64_t gmem_populated(int fd, uint64_t offset, uint64_t size);
 
+/*
+ * Pass a file through a socket.  __gmem_receive_fd() returns -EACCES where the
+ * file was taken out of the message.
+ */
+void gmem_send_fd(int sock, int fd);
+int __gmem_receive_fd(int sock);
+int gmem_receive_fd(int sock);
+
 /* A short file of /proc or /sys: what is written to it, and its first line. */
 int __gmem_write_file(const char *path, const void *data, size_t len);
 void gmem_write_file(const char *path, const char *val);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -215,6 +216,59 @@ uint64_t gmem_populated(int fd, uint64_t offset, uint64_t size)
 	free(ranges);
 
 	return populated;
+}
+
+void gmem_send_fd(int sock, int fd)
+{
+	char control[CMSG_SPACE(sizeof(fd))] = {};
+	struct iovec iov = { .iov_base = "x", .iov_len = 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(fd));
+	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
+	TEST_ASSERT_EQ(sendmsg(sock, &msg, 0), 1);
+}
+
+int __gmem_receive_fd(int sock)
+{
+	char control[CMSG_SPACE(sizeof(int))], c;
+	struct iovec iov = { .iov_base = &c, .iov_len = 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *cmsg;
+	int fd;
+
+	TEST_ASSERT_EQ(recvmsg(sock, &msg, 0), 1);
+	cmsg = CMSG_FIRSTHDR(&msg);
+	if (!cmsg || cmsg->cmsg_len != CMSG_LEN(sizeof(fd))) {
+		TEST_ASSERT(msg.msg_flags & MSG_CTRUNC, "no file, and no reason");
+		return -EACCES;
+	}
+	TEST_ASSERT_EQ(cmsg->cmsg_type, SCM_RIGHTS);
+	memcpy(&fd, CMSG_DATA(cmsg), sizeof(fd));
+
+	return fd;
+}
+
+int gmem_receive_fd(int sock)
+{
+	int fd = __gmem_receive_fd(sock);
+
+	TEST_ASSERT(fd >= 0, "no file came");
+
+	return fd;
 }
 
 int __gmem_write_file(const char *path, const void *data, size_t len)

@@ -2,12 +2,13 @@
 /*
  * The lab's processors are QEMU's TCG, which has two faults with nested guests.
  *
- * A guest exits at once when an interrupt was injected into it: VMRUN delivers an injected interrupt (type
- * INTR), but leaves the vector where an exception is kept until it is delivered
- * (helper_vmrun() and cs->exception_index, QEMU 7.2). When another thread then asks that
- * processor out of its loop and there is no interrupt to take, the vector is delivered a
- * second time, with the guest's interrupts off. Guests hang or shut down by that, now and
- * then where the processors run at once, and within minutes where they take turns.
+ * A guest exits at once when an interrupt was injected into it. VMRUN delivers an injected
+ * interrupt (type INTR), but leaves the vector where an exception is kept until it is
+ * delivered (helper_vmrun() and cs->exception_index, QEMU 7.2). When another thread then
+ * asks that processor out of its loop and there is no interrupt to take, the vector is
+ * delivered a second time, with the guest's interrupts off. Guests hang or shut down by
+ * that, now and then where the processors run at once, and within minutes where they take
+ * turns.
  *
  * An exit clears it. An interrupt that is pending when the guest is entered makes for one,
  * and is looked at before that request is. KVM does the same where it wants an exit at
@@ -16,12 +17,13 @@
  * An exit takes back the PV EOI that was offered with the interrupt. With KVM_REQ_EVENT it
  * is offered again.
  *
- * And a processor that misses its timer's interrupt is sent another one. VMRUN and the exit
- * after it change the word in which interrupts are asked for without a lock (helper_vmrun()
- * and do_vmexit(), cs->interrupt_request), while the thread that has the timers sets a bit in
- * it. If that one is lost, the interrupt stays pending in the APIC, and nobody looks: where
- * the processor halts next, it does so until there is an interrupt from another one. RCU,
- * work queues and timeouts wait for it, for ever.
+ * And a processor that misses its timer's interrupt is sent another one. An exit clears a bit
+ * of the word in which interrupts are asked for without a lock (do_vmexit() and
+ * cs->interrupt_request), while the thread that has the timers may set one in it. If that is
+ * lost, the interrupt stays pending in the APIC, and nobody looks: where the processor halts
+ * next, it does so until another one sends it an interrupt. Processors were seen to wait like
+ * that, with RCU, work queues and timeouts waiting for them, and that this is the reason is
+ * likely.
  */
 #include <linux/kvm_host.h>
 #include <linux/module.h>

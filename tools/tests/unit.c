@@ -11,18 +11,11 @@
 #include <unistd.h>
 
 #include "ctl.h"
+#include "expect.h"
 #include "json.h"
 #include "picture.h"
 #include "proc.h"
 #include "runs.h"
-
-#define CHECK(what)                                                                                \
-	do {                                                                                       \
-		if (!(what)) {                                                                     \
-			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #what);         \
-			exit(1);                                                                   \
-		}                                                                                  \
-	} while (0)
 
 static char root[] = "/tmp/gmemctl-test-XXXXXX";
 

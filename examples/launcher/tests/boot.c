@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <asm/bootparam.h>
 
+#include "../../../tools/tests/expect.h"
 #include "acpi.h"
 #include "boot.h"
 
@@ -17,14 +18,6 @@
 #define HEADER 0x1f1
 #define SETUP 1024
 #define SIZE (SETUP + 4096)
-
-#define CHECK(what)                                                                                \
-	do {                                                                                       \
-		if (!(what)) {                                                                     \
-			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #what);         \
-			exit(1);                                                                   \
-		}                                                                                  \
-	} while (0)
 
 static uint8_t image[SIZE], initrd[3 * MIB], *ram;
 static struct setup_header *const header = (void *)(image + HEADER);

@@ -5,18 +5,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../../../tools/tests/expect.h"
 #include "../guest/gmem_life.h"
 #include "launch.h"
 
 #define COM1 0x3f8
-
-#define CHECK(what)                                                                                \
-	do {                                                                                       \
-		if (!(what)) {                                                                     \
-			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #what);         \
-			exit(1);                                                                   \
-		}                                                                                  \
-	} while (0)
 
 static enum end ended;
 

@@ -29,32 +29,47 @@ check_style()
 	return "$status"
 }
 
-# sparse on the directories that the series adds files to or changes.
+# sparse_messages FLAVOUR FILE.c...: what sparse says about a kernel's sources, without the
+# numbers of lines.
+sparse_messages()
+{
+	local flavour=$1 log=$build/log/sparse-$1.log source file objects=()
+	shift
+
+	source=$(flavour_source "$flavour")
+	for file; do
+		[[ ! -f $source/$file ]] || objects+=("${file%.c}.o")
+	done
+	lock "kernel-$flavour"
+	need_source "$flavour"
+	configure "$flavour" || die "the $flavour kernel cannot be configured: see $build/log/config-$flavour.log."
+	with_progress "sparse, $flavour" "$log" kmake "$flavour" -j"$jobs" C=2 "${objects[@]}" || return 1
+	unlock builds
+	unlock "kernel-$flavour"
+	sed -nE "s,^($source|\.\./[a-z-]+)/,,;s/^([^ :]+):[0-9]+:[0-9]+: (.*(warning|error):)/\1: \2/p" "$log" |
+		LC_ALL=C sort >"$build/check/sparse-$flavour"
+}
+
+# sparse on what the series adds or changes: nothing that it does not say about the base.
 check_sparse()
 {
-	local log=$build/log/sparse.log path dirs=()
+	local sources=()
 
 	need_packages "${packages_check[@]}"
 	need_kernel lab || return 1
-	lock kernel-lab
-	need_source lab
-	for path in mm/guestmem virt/kvm arch/x86/kvm mm fs; do
-		[[ ! -d $build/linux/$path ]] || dirs+=("$path/")
-	done
-	with_progress "sparse" "$log" kmake lab -j"$jobs" C=2 "${dirs[@]}" || return 1
-	unlock builds
-	unlock kernel-lab
-	# Only what is said about files of the series: the base has warnings of its own.
 	read_series
-	{
+	mapfile -t sources < <({
 		list_files
 		sed -n 's,^+++ b/,,p' "$patches"/*.patch
-	} | LC_ALL=C sort -u >"$build/check/touched"
-	sed -n "s,^$build/linux/,,p;s,^\.\./linux/,,p" "$log" | grep -E ': (warning|error):' |
-		grep -F -f <(sed 's/$/:/' "$build/check/touched") >"$build/check/sparse" || :
+	} | grep '\.c$' | LC_ALL=C sort -u | while IFS= read -r file; do
+		# Some are of other architectures, or not configured.
+		[[ ! -f $build/kernel-lab/${file%.c}.o ]] || echo "$file"
+	done)
+	sparse_messages lab "${sources[@]}" && sparse_messages stock "${sources[@]}" || return 1
+	LC_ALL=C comm -23 "$build/check/sparse-lab" "$build/check/sparse-stock" >"$build/check/sparse"
 	cat "$build/check/sparse"
 	[[ ! -s $build/check/sparse ]] || {
-		say "sparse reports the messages above; some may be about lines of the base."
+		say "sparse reports the messages above, and not about the base: $build/log/sparse-lab.log"
 		return 1
 	}
 }

@@ -17,6 +17,11 @@ is_watched()
 	nm "$(kernel_dir kcsan)/mm/guestmem/folio.o" | grep __tsan_read
 }
 
+is_on()
+{
+	in_lab kcsan --timeout 120 -- grep -x 'enabled: 1' /sys/kernel/debug/kcsan
+}
+
 step_run()
 {
 	local selftests machine_options=()
@@ -24,5 +29,6 @@ step_run()
 	need_kernel lab && need_kernel kcsan || return
 	need_selftests
 	check "the series' code is watched" is_watched
+	check "KCSAN is on" is_on
 	run_selftests kcsan 900 "${kcsan_tests[@]}"
 }

@@ -41,7 +41,8 @@ static int gmem_scan(struct inode *inode, bool by_node,
 
 		first = max(folio->index, range->start);
 		end = min(folio_next_index(folio), range->end);
-		node = folio_nid(folio);
+		/* Other bits of the word that has the node change. */
+		node = data_race(folio_nid(folio));
 
 		if (by_node && first > next) {
 			/* A hole begins the range, or ends it. */

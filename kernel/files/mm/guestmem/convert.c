@@ -36,6 +36,12 @@ static int gmem_unmap_shared(struct inode *inode, pgoff_t start, pgoff_t end)
 	return 0;
 }
 
+/* Is @r what gmem_check_folios() returns for a folio in use? */
+static bool gmem_in_use(int r)
+{
+	return r == -EAGAIN || r == -EBUSY;
+}
+
 /*
  * Check that nobody but the page cache holds a folio of [@start, @end): no pin,
  * no page table, no system call in flight.
@@ -51,7 +57,7 @@ static int gmem_check_idle(struct inode *inode, pgoff_t start, pgoff_t end,
 
 	*busy = start;
 	while ((r = gmem_check_folios(inode, busy, end, true))) {
-		if ((r != -EAGAIN && r != -EBUSY) || *drained)
+		if (!gmem_in_use(r) || *drained)
 			return r;
 		*drained = true;
 		if (drain_all)
@@ -77,7 +83,8 @@ struct gmem_try {
 };
 
 /*
- * Tell whether to try again after @r.  The caller has dropped invalidate_lock.
+ * Tell whether to try again after *@r; otherwise *@r is what to return.  The
+ * caller has dropped invalidate_lock.
  *
  * Two kinds of references go away by themselves, so wait for them first:
  * lockless lookups hold one inside an RCU section, and new ones are prevented
@@ -91,14 +98,16 @@ struct gmem_try {
  * is worth another attempt.  To make progress against those who keep populating
  * the memory, the last attempt flushes with the lock held.
  */
-static bool gmem_retry(struct gmem_inode *gi, struct gmem_try *try, int r,
+static bool gmem_retry(struct gmem_inode *gi, struct gmem_try *try, int *r,
 		       pgoff_t busy)
 {
-	if ((r != -EAGAIN && r != -EBUSY) || try->nr > GMEM_RETRIES ||
-	    (r == -EBUSY && try->nr && try->busy == busy) ||
+	if (!gmem_in_use(*r) || try->nr > GMEM_RETRIES ||
+	    (*r == -EBUSY && try->nr && try->busy == busy) ||
 	    fatal_signal_pending(current)) {
 		if (try->nr)
 			atomic_dec(&gi->keep_off);
+		if (*r == -EBUSY)
+			*r = -EAGAIN;
 		return false;
 	}
 
@@ -176,6 +185,7 @@ static int gmem_convert(struct gmem_inode *gi, pgoff_t start, pgoff_t end,
 	struct inode *inode = &gi->vfs_inode;
 	pgoff_t bad = *error_index;
 	unsigned long nr = 0;
+	unsigned int runs;
 	int r;
 	MA_STATE(mas, &gi->share, 0, 0);
 
@@ -183,7 +193,8 @@ static int gmem_convert(struct gmem_inode *gi, pgoff_t start, pgoff_t end,
 		return -EINTR;
 
 	r = gi->frozen ? -EPERM : 0;
-	if (r || !gmem_share_trim(gi, &start, &end, to))
+	runs = r ? 0 : gmem_share_trim(gi, &start, &end, to);
+	if (!runs)
 		goto unlock;
 
 	r = gmem_share_prepare(gi, &mas, start, end, to);
@@ -192,7 +203,10 @@ static int gmem_convert(struct gmem_inode *gi, pgoff_t start, pgoff_t end,
 
 	if (to == GUESTMEM_PRIVATE)
 		r = gmem_unmap_shared(inode, start, end);
-	if (!r)
+	/* One run that becomes shared as it is needs no check. */
+	if (runs == 1 && to == GUESTMEM_SHARED && !zero)
+		nr = end - start;
+	else if (!r)
 		r = gmem_check_runs(inode, start, end, from, zero, try, &nr,
 				    &bad);
 	if (r) {
@@ -264,9 +278,9 @@ int guestmem_convert(struct inode *inode, pgoff_t start, pgoff_t end,
 	do {
 		*error_index = start;
 		r = gmem_convert(gi, start, end, to, zero, &try, error_index);
-	} while (gmem_retry(gi, &try, r, *error_index));
+	} while (gmem_retry(gi, &try, &r, *error_index));
 
-	return r == -EBUSY ? -EAGAIN : r;
+	return r;
 }
 EXPORT_SYMBOL_GPL(guestmem_convert);
 
@@ -348,8 +362,8 @@ int guestmem_freeze(struct inode *inode, pgoff_t *error_index)
 	do {
 		*error_index = 0;
 		r = gmem_freeze(gi, &try, error_index);
-	} while (gmem_retry(gi, &try, r, *error_index));
+	} while (gmem_retry(gi, &try, &r, *error_index));
 
-	return r == -EBUSY ? -EAGAIN : r;
+	return r;
 }
 EXPORT_SYMBOL_GPL(guestmem_freeze);

@@ -125,8 +125,8 @@ int gmem_tree_store(struct ma_state *mas, void *entry);
 int gmem_share_fill(struct gmem_inode *gi, pgoff_t nr_pages);
 int gmem_share_copy(struct gmem_inode *gi, struct inode *from);
 void gmem_share_destroy(struct gmem_inode *gi);
-bool gmem_share_trim(struct gmem_inode *gi, pgoff_t *start, pgoff_t *end,
-		     enum guestmem_state to);
+unsigned int gmem_share_trim(struct gmem_inode *gi, pgoff_t *start,
+			     pgoff_t *end, enum guestmem_state to);
 int gmem_share_prepare(struct gmem_inode *gi, struct ma_state *mas,
 		       pgoff_t start, pgoff_t end, enum guestmem_state to);
 void gmem_share_commit(struct ma_state *mas, enum guestmem_state to);

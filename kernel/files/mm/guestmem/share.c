@@ -213,11 +213,12 @@ EXPORT_SYMBOL_GPL(guestmem_next_run);
 
 /*
  * Cut what already is in state @to off both ends of [@start, @end).
- * Return: false if nothing is left.
+ * Return: 0 if nothing is left, 1 if what is left is one run, 2 if it may be
+ * more than one.
  */
 VISIBLE_IF_KUNIT
-bool gmem_share_trim(struct gmem_inode *gi, pgoff_t *start, pgoff_t *end,
-		     enum guestmem_state to)
+unsigned int gmem_share_trim(struct gmem_inode *gi, pgoff_t *start,
+			     pgoff_t *end, enum guestmem_state to)
 {
 	struct inode *inode = &gi->vfs_inode;
 	pgoff_t run_end;
@@ -227,17 +228,17 @@ bool gmem_share_trim(struct gmem_inode *gi, pgoff_t *start, pgoff_t *end,
 
 	if (guestmem_run(inode, *start, &run_end) == to) {
 		if (run_end >= *end)
-			return false;
+			return 0;
 		*start = run_end;
 	} else if (run_end >= *end) {
-		return true;
+		return 1;
 	}
 
 	/* The run at the end is not the one at the start, which ends before. */
 	if (mas_walk(&mas) == gmem_share_entry(to))
 		*end = mas.index;
 
-	return true;
+	return 2;
 }
 EXPORT_SYMBOL_IF_KUNIT(gmem_share_trim);
 

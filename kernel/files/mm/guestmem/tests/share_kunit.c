@@ -216,22 +216,23 @@ static const struct share_trim_case {
 	pgoff_t start;
 	pgoff_t end;
 	enum guestmem_state to;
+	unsigned int left;
 	pgoff_t new_start;
-	pgoff_t new_end;	/* 0: nothing is left */
+	pgoff_t new_end;
 } share_trim_cases[] = {
 	/* of PPSSPPSS */
-	{ 0, 8, GUESTMEM_SHARED,  0, 6 },
-	{ 0, 8, GUESTMEM_PRIVATE, 2, 8 },
-	{ 0, 2, GUESTMEM_SHARED,  0, 2 },
-	{ 0, 2, GUESTMEM_PRIVATE, 0, 0 },
-	{ 0, 1, GUESTMEM_PRIVATE, 0, 0 },
-	{ 1, 2, GUESTMEM_SHARED,  1, 2 },
-	{ 1, 5, GUESTMEM_PRIVATE, 2, 4 },
-	{ 3, 7, GUESTMEM_SHARED,  4, 6 },
-	{ 3, 4, GUESTMEM_SHARED,  0, 0 },
-	{ 6, 8, GUESTMEM_SHARED,  0, 0 },
-	{ 7, 8, GUESTMEM_PRIVATE, 7, 8 },
-	{ 1, 7, GUESTMEM_SHARED,  1, 6 },
+	{ 0, 8, GUESTMEM_SHARED,  2, 0, 6 },
+	{ 0, 8, GUESTMEM_PRIVATE, 2, 2, 8 },
+	{ 0, 2, GUESTMEM_SHARED,  1, 0, 2 },
+	{ 0, 2, GUESTMEM_PRIVATE, 0 },
+	{ 0, 1, GUESTMEM_PRIVATE, 0 },
+	{ 1, 2, GUESTMEM_SHARED,  1, 1, 2 },
+	{ 1, 5, GUESTMEM_PRIVATE, 2, 2, 4 },
+	{ 3, 7, GUESTMEM_SHARED,  2, 4, 6 },
+	{ 3, 4, GUESTMEM_SHARED,  0 },
+	{ 6, 8, GUESTMEM_SHARED,  0 },
+	{ 7, 8, GUESTMEM_PRIVATE, 1, 7, 8 },
+	{ 1, 7, GUESTMEM_SHARED,  2, 1, 6 },
 };
 
 static void share_trim(struct kunit *test)
@@ -242,13 +243,13 @@ static void share_trim(struct kunit *test)
 	for (i = 0; i < ARRAY_SIZE(share_trim_cases); i++) {
 		const struct share_trim_case *c = &share_trim_cases[i];
 		pgoff_t start = c->start, end = c->end;
-		bool left;
+		unsigned int left;
 
 		filemap_invalidate_lock(inode->i_mapping);
 		left = gmem_share_trim(GMEM_I(inode), &start, &end, c->to);
 		filemap_invalidate_unlock(inode->i_mapping);
 
-		KUNIT_EXPECT_EQ_MSG(test, c->new_end != 0, left, "case %d", i);
+		KUNIT_EXPECT_EQ_MSG(test, c->left, left, "case %d", i);
 		if (!left)
 			continue;
 		KUNIT_EXPECT_EQ_MSG(test, c->new_start, start, "case %d", i);

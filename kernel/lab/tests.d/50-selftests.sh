@@ -55,6 +55,10 @@ selftests_driver='
 # what takes long or must not fail for that, the processors take turns (--turns).
 selftest_races=gmem_race_test
 
+# How long a processor is kept from others is measured in instructions (--icount), as whatever
+# else a machine does would count otherwise.
+selftest_stalls=gmem_stall_test
+
 # selftest_results FLAVOUR TEST...: what selftests_driver says on standard input, and of
 # those that never ended. The status of the machine may come last, as a line of its own.
 selftest_results()
@@ -137,9 +141,16 @@ step_run()
 	[[ -z ${LAB_QUICK:-} ]] || slow=(set_memory_region_test)
 	need_kernel lab || return
 	need_selftests
-	mapfile -t names < <(without "$selftest_races" "${slow[@]}")
+	mapfile -t names < <(without "$selftest_races" "$selftest_stalls" "${slow[@]}")
 	run_selftests lab 600 "${names[@]}"
 	[[ -z ${LAB_QUICK:-} ]] || return 0
 	machine_options=(--turns)
 	step=selftests-turns run_selftests lab 300 "$selftest_races=-t 20"
+	machine_options=(--icount)
+	if [[ -n ${LAB_ALL:-} ]]; then
+		machine_options+=(--mem 8G)
+		step=selftests-icount run_selftests lab 3600 "$selftest_stalls=-r 1000000 -p 4096 -m 200"
+	else
+		step=selftests-icount run_selftests lab 300 "$selftest_stalls"
+	fi
 }

@@ -14,7 +14,7 @@ step_when=not-quick
 # Each bad argument is refused the same way here; what they allocate or lock others do too.
 # gmem_latency_test, others_go_on of gmem_bind_test and memcg_limit of gmem_account_test make
 # tens of thousands of runs, each of which takes milliseconds on this kernel.
-selftests_not_debug=(gmem_bad_input_test gmem_stock_test gmem_latency_test)
+selftests_not_debug=(gmem_bad_input_test gmem_stock_test gmem_latency_test "$selftest_stalls")
 cases_not_debug=(others_go_on memcg_limit)
 
 # With --all only: 32764 memslots, each with a grace period, which takes minutes; and what each

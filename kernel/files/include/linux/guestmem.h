@@ -98,9 +98,10 @@ struct file *guestmem_open(struct inode *inode, const char *name,
 struct file *guestmem_open_shared(struct inode *inode, const char *name);
 
 /* view.c */
-void guestmem_attach(struct inode *inode, struct guestmem_view *view);
+int guestmem_attach(struct inode *inode, struct guestmem_view *view);
 void guestmem_detach(struct inode *inode, struct guestmem_view *view);
 void guestmem_lock_bindings(struct inode *inode);
+int guestmem_lock_bindings_killable(struct inode *inode);
 void guestmem_unlock_bindings(struct inode *inode);
 
 /* folio.c */

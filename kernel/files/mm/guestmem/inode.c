@@ -204,7 +204,7 @@ EXPORT_SYMBOL_GPL(guestmem_create);
  *
  * Context: may sleep; takes @golden's invalidate_lock exclusively.
  * Return: the inode, as guestmem_create(), or an ERR_PTR(), among them -EINVAL
- * if @golden is not frozen.
+ * if @golden is not frozen, -EINTR for a fatal signal.
  */
 struct inode *guestmem_clone(struct inode *golden, const char *name)
 {

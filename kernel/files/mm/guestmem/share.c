@@ -108,7 +108,8 @@ int gmem_share_fill(struct gmem_inode *gi, pgoff_t nr_pages)
 
 /*
  * Cover all pages with what @from says, which is of the same size.  -EINVAL if
- * that is not frozen, which is for good only when seen under the lock.
+ * that is not frozen, which is for good only when seen under the lock.  -EINTR
+ * for a fatal signal.
  */
 int gmem_share_copy(struct gmem_inode *gi, struct inode *from)
 {
@@ -116,7 +117,9 @@ int gmem_share_copy(struct gmem_inode *gi, struct inode *from)
 	int err = -EINVAL;
 
 	/* Exclusively: __mt_dup() requires the lock of a writer. */
-	filemap_invalidate_lock(from->i_mapping);
+	if (down_write_killable(&from->i_mapping->invalidate_lock))
+		return -EINTR;
+
 	if (GMEM_I(from)->frozen) {
 		/* The inode of this second lock is not published yet. */
 		down_write_nested(&mapping->invalidate_lock, SINGLE_DEPTH_NESTING);

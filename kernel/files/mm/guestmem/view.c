@@ -30,7 +30,28 @@ void guestmem_lock_bindings(struct inode *inode)
 EXPORT_SYMBOL_GPL(guestmem_lock_bindings);
 
 /**
- * guestmem_unlock_bindings - undo guestmem_lock_bindings()
+ * guestmem_lock_bindings_killable - lock views and bindings for a change
+ * @inode: the memory
+ *
+ * For changes that may fail.  The holder of invalidate_lock may be looking at
+ * all of the memory, so waiting for it ends at a fatal signal.  views_lock is
+ * held only shortly.
+ *
+ * Context: as guestmem_lock_bindings().
+ * Return: 0, or -EINTR for a fatal signal, with nothing locked.
+ */
+int guestmem_lock_bindings_killable(struct inode *inode)
+{
+	if (down_write_killable(&inode->i_mapping->invalidate_lock))
+		return -EINTR;
+
+	down_write(&GMEM_I(inode)->views_lock);
+	return 0;
+}
+EXPORT_SYMBOL_GPL(guestmem_lock_bindings_killable);
+
+/**
+ * guestmem_unlock_bindings - undo what locked the bindings
  * @inode: the memory
  */
 void guestmem_unlock_bindings(struct inode *inode)
@@ -47,13 +68,21 @@ EXPORT_SYMBOL_GPL(guestmem_unlock_bindings);
  *	  are called
  *
  * Context: may sleep; takes the locks of guestmem_lock_bindings().
+ * Return: 0, or -EINTR for a fatal signal.
  */
-void guestmem_attach(struct inode *inode, struct guestmem_view *view)
+int guestmem_attach(struct inode *inode, struct guestmem_view *view)
 {
-	guestmem_lock_bindings(inode);
+	int r;
+
+	r = guestmem_lock_bindings_killable(inode);
+	if (r)
+		return r;
+
 	view->inode = inode;
 	list_add_tail(&view->entry, &GMEM_I(inode)->views);
 	guestmem_unlock_bindings(inode);
+
+	return 0;
 }
 EXPORT_SYMBOL_GPL(guestmem_attach);
 

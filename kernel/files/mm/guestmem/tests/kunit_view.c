@@ -192,7 +192,7 @@ struct gmem_kunit_view *gmem_kunit_attach(struct kunit *test,
 
 	KUNIT_ASSERT_NOT_NULL(test, kv);
 	kv->inode = inode;
-	guestmem_attach(inode, &kv->view);
+	KUNIT_ASSERT_EQ(test, 0, guestmem_attach(inode, &kv->view));
 	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test,
 							   gmem_kunit_detach_action,
 							   kv));

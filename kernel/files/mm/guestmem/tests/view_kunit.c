@@ -205,7 +205,10 @@ static int view_visitor_fn(void *data)
 	struct view_visitor *v = data;
 
 	while (!kthread_should_stop()) {
-		guestmem_attach(v->inode, &v->kv.view);
+		if (guestmem_attach(v->inode, &v->kv.view)) {
+			v->errors++;
+			continue;
+		}
 		gmem_kunit_pause();
 		guestmem_lock_bindings(v->inode);
 		guestmem_detach(v->inode, &v->kv.view);

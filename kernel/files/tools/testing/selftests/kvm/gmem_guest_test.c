@@ -978,23 +978,6 @@ static void emulation_fails(struct kvm_vcpu *vcpu, gmem_guest_fn fn,
 	TEST_ASSERT_EQ(vcpu->run->memory_fault.flags, 0);
 }
 
-static void ignore(int sig)
-{
-}
-
-/* MADV_HWPOISON; what it sends to those who map the page is no matter here. */
-static int poison(void *addr)
-{
-	const struct sigaction sa = { .sa_handler = ignore };
-	struct sigaction old;
-	int r;
-
-	sigaction(SIGBUS, &sa, &old);
-	r = madvise(addr, PAGE_SIZE, MADV_HWPOISON) ? -errno : 0;
-	sigaction(SIGBUS, &old, NULL);
-	return r;
-}
-
 /* What is emulated meets a broken page, which is neither MMIO nor the guest's fault. */
 GMEM_TEST(gmem_guest, emulation_and_poison)
 {
@@ -1009,7 +992,7 @@ GMEM_TEST(gmem_guest, emulation_and_poison)
 	call(vcpu, gmem_guest_fill, GMEM_GVA, 3 * PAGE_SIZE, 1);
 	gmem_make_shared(self->fd, PAGE_SIZE, PAGE_SIZE);
 	gmem_check(self->mem, PAGE_SIZE, PAGE_SIZE, 1);
-	r = poison(self->mem + PAGE_SIZE);
+	r = gmem_poison(self->mem + PAGE_SIZE);
 	if (r)
 		SKIP(return, "MADV_HWPOISON: %s", strerror(-r));
 
@@ -1025,7 +1008,7 @@ GMEM_TEST(gmem_guest, emulation_and_poison)
 
 	/* The table through which the guest and KVM reach all of that. */
 	gmem_make_shared(self->ram, pt_offset, PAGE_SIZE);
-	TEST_ASSERT_EQ(poison(region->host_mem + pt_offset), 0);
+	TEST_ASSERT_EQ(gmem_poison(region->host_mem + pt_offset), 0);
 	emulation_fails(vcpu, guest_fep_read, 0, EHWPOISON, self->pt_gpa);
 }
 

@@ -322,6 +322,102 @@ GMEM_TEST(gmem_latency, punch_and_fault)
 	check_waiting(self->vm, PUNCH, false, "punching");
 }
 
+/*
+ * A conversion of other memory of the same VM, which is in many runs; and what a
+ * vCPU does meanwhile in memory of its own, at GMEM_GPA.
+ */
+#define OWN_PAGES	16ull
+#define RUNS_GPA	(GMEM_GPA + (1ull << 32))
+
+struct conversion {
+	pthread_t thread;
+	int fd;
+	volatile bool begun, done;
+	uint64_t took;
+};
+
+static void *run_conversion(void *data)
+{
+	struct conversion *conversion = data;
+	uint64_t begin = now();
+	int r;
+
+	conversion->begun = true;
+	r = __gmem_convert(conversion->fd, false, 0, MANY_RUNS * PAGE_SIZE,
+			   KVM_GMEM_CONVERT_ZERO, NULL);
+	conversion->took = now() - begin;
+	conversion->done = true;
+	TEST_ASSERT_EQ(r, 0);
+	return NULL;
+}
+
+static void set_clock(struct kvm_vcpu *vcpu, int own, uint64_t page)
+{
+	vcpu_set_msr(vcpu, MSR_KVM_SYSTEM_TIME_NEW,
+		     (GMEM_GPA + page * PAGE_SIZE) | KVM_MSR_ENABLED);
+	vcpu_set_msr(vcpu, MSR_KVM_SYSTEM_TIME_NEW, 0);
+}
+
+static void punch_and_touch(struct kvm_vcpu *vcpu, int own, uint64_t page)
+{
+	TEST_ASSERT_EQ(__gmem_fallocate(own, PUNCH, page * PAGE_SIZE, PAGE_SIZE), 0);
+	gmem_guest_call(vcpu, gmem_guest_write, GMEM_GVA + page * PAGE_SIZE, 1, 0);
+}
+
+/* The longest @act during one conversion, in thousandths of that. */
+static uint64_t act_longest(struct kvm_vm *vm, struct kvm_vcpu *vcpu, int own,
+			    void (*act)(struct kvm_vcpu *vcpu, int own, uint64_t page))
+{
+	struct conversion conversion = {};
+	uint64_t worst = 0, begin, i;
+
+	conversion.fd = gmem_create(vm, MANY_RUNS * PAGE_SIZE, GMEM_FLAGS_PRIVATE);
+	for (i = 0; i < MANY_RUNS; i += 2)
+		gmem_make_shared(conversion.fd, i * PAGE_SIZE, PAGE_SIZE);
+	gmem_bind(vm, GMEM_SLOT + 1, RUNS_GPA, MANY_RUNS * PAGE_SIZE, NULL, conversion.fd, 0);
+
+	TEST_ASSERT(!pthread_create(&conversion.thread, NULL, run_conversion, &conversion),
+		    "pthread_create() failed");
+	while (!conversion.begun)
+		sched_yield();
+	for (i = 0; !conversion.done; i++) {
+		begin = now();
+		act(vcpu, own, i % OWN_PAGES);
+		worst = max(worst, now() - begin);
+	}
+	TEST_ASSERT(!pthread_join(conversion.thread, NULL), "pthread_join() failed");
+	printf("# conversion of %lu us: %lu times, the longest %lu us\n",
+	       conversion.took / 1000, i, worst / 1000);
+	gmem_unbind(vm, GMEM_SLOT + 1);
+	close(conversion.fd);
+	return worst * 1000 / conversion.took;
+}
+
+/* One conversion does not keep a vCPU from other memory. */
+static void check_other_memory(struct kvm_vm *vm, struct kvm_vcpu *vcpu,
+			       void (*act)(struct kvm_vcpu *vcpu, int own, uint64_t page))
+{
+	int own = gmem_create(vm, OWN_PAGES * PAGE_SIZE, GMEM_FLAGS_PRIVATE), n;
+	uint64_t best = -1ull;
+
+	gmem_bind(vm, GMEM_SLOT, GMEM_GPA, OWN_PAGES * PAGE_SIZE, NULL, own, 0);
+	for (n = 0; n < TRIES && best > 150; n++)
+		best = min(best, act_longest(vm, vcpu, own, act));
+	TEST_ASSERT(best <= 150, "it took %lu/1000 of the conversion", best);
+	gmem_unbind(vm, GMEM_SLOT);
+	close(own);
+}
+
+GMEM_TEST(gmem_latency, zero_and_clock)
+{
+	check_other_memory(self->vm, self->vcpu, set_clock);
+}
+
+GMEM_TEST(gmem_latency, convert_and_punch)
+{
+	check_other_memory(self->vm, self->vcpu, punch_and_touch);
+}
+
 /* What the child says of itself. */
 struct victim {
 	volatile uint64_t rounds, took;
@@ -380,6 +476,283 @@ GMEM_TEST(gmem_latency, killed)
 	TEST_ASSERT(lived[ARRAY_SIZE(lived) / 2] < victim->took / 5, "lived for %lu of %lu us",
 		    lived[ARRAY_SIZE(lived) / 2] / 1000, victim->took / 1000);
 	close(fd);
+}
+
+/*
+ * Processes that are killed.  They share this one's address space, so that they
+ * may use its VM, and so that nothing of theirs has to be taken down.
+ */
+#define KILL_RUNS	(4 * MANY_RUNS)
+
+struct killed {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *vcpu;
+	int fd;			/* of KILL_RUNS; the last of them is broken */
+	char *mem;		/* of fd */
+	int other;		/* BIG_SIZE, to be punched out */
+	void (*op)(struct killed *k);
+	volatile bool begun, done;
+};
+
+static void op_to_private(struct killed *k)
+{
+	__gmem_convert(k->fd, true, 0, KILL_RUNS * PAGE_SIZE, 0, NULL);
+}
+
+static void op_to_shared(struct killed *k)
+{
+	__gmem_convert(k->fd, false, 0, KILL_RUNS * PAGE_SIZE, 0, NULL);
+}
+
+static void op_punch(struct killed *k)
+{
+	__gmem_fallocate(k->fd, PUNCH, 0, PAGE_SIZE);
+}
+
+static void op_punch_all(struct killed *k)
+{
+	__gmem_fallocate(k->other, PUNCH, 0, BIG_SIZE);
+}
+
+static void op_zero(struct killed *k)
+{
+	__gmem_fallocate(k->fd, ZERO, 0, PAGE_SIZE);
+}
+
+static void op_allocate(struct killed *k)
+{
+	__gmem_fallocate(k->fd, FALLOC_FL_KEEP_SIZE, 0, PAGE_SIZE);
+}
+
+static void op_freeze(struct killed *k)
+{
+	__gmem_freeze(k->fd, NULL);
+}
+
+static void op_bind(struct killed *k)
+{
+	__gmem_bind(k->vm, GMEM_SLOT + 1, RUNS_GPA, PAGE_SIZE, NULL, k->fd, PAGE_SIZE);
+}
+
+static void op_link(struct killed *k)
+{
+	__gmem_link(k->vm, k->fd);
+}
+
+static void op_clone(struct killed *k)
+{
+	__gmem_clone(k->vm, k->fd);
+}
+
+static void op_ranges(struct killed *k)
+{
+	struct kvm_gmem_range range;
+	struct kvm_gmem_get_ranges get = {
+		.size = PAGE_SIZE, .ranges = (uintptr_t)&range, .nr = 1,
+	};
+
+	__gmem_get_ranges(k->fd, &get);
+}
+
+static void op_seek(struct killed *k)
+{
+	lseek(k->fd, 0, SEEK_DATA);
+}
+
+static void op_host_fault(struct killed *k)
+{
+	READ_ONCE(*k->mem);
+}
+
+static void op_guest_fault(struct killed *k)
+{
+	struct kvm_pre_fault_memory range = { .gpa = GMEM_GPA, .size = PAGE_SIZE };
+
+	ioctl(k->vcpu->fd, KVM_PRE_FAULT_MEMORY, &range);
+}
+
+static void op_fdinfo(struct killed *k)
+{
+	char path[64], buf[512];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", k->fd);
+	fd = open(path, O_RDONLY);
+	while (read(fd, buf, sizeof(buf)) > 0)
+		lseek(fd, 0, SEEK_SET);
+}
+
+static int killed_main(void *data)
+{
+	struct killed *k = data;
+
+	k->begun = true;
+	k->op(k);
+	k->done = true;
+	pause();
+	return 0;
+}
+
+/*
+ * Let a process do @op, and kill it 20 ms later: how long it lives from then on,
+ * or 0 if @op was done by that time.
+ */
+static uint64_t kill_in(struct killed *k, void (*op)(struct killed *k))
+{
+	static char stack[1 << 16] __aligned(16);
+	uint64_t begin, took;
+	int status;
+	pid_t pid;
+
+	k->op = op;
+	k->begun = false;
+	k->done = false;
+	pid = clone(killed_main, stack + sizeof(stack), CLONE_VM | SIGCHLD, k);
+	TEST_ASSERT(pid > 0, "clone: %s", strerror(errno));
+	while (!k->begun)
+		sched_yield();
+	usleep(20000);
+	begin = now();
+	kill(pid, SIGKILL);
+	TEST_ASSERT(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status),
+		    "the process was not killed: %#x", status);
+	took = now() - begin;
+	return k->done ? 0 : took;
+}
+
+/* Who holds the lock of k->fd for long, and changes nothing. */
+struct holder {
+	struct killed *k;
+	pthread_t thread;
+	volatile bool begun, done;
+	uint64_t took;
+};
+
+static void *run_holder(void *data)
+{
+	struct holder *holder = data;
+	uint64_t begin = now();
+	int r;
+
+	holder->begun = true;
+	r = __gmem_convert(holder->k->fd, true, 0, KILL_RUNS * PAGE_SIZE, 0, NULL);
+	holder->took = now() - begin;
+	holder->done = true;
+	TEST_ASSERT_EQ(r, -EHWPOISON);
+	return NULL;
+}
+
+/* Killed while it waits: is the process gone before the lock is free? */
+static bool gone_before_holder(struct killed *k, const char *name,
+			       void (*op)(struct killed *k))
+{
+	struct holder holder = { .k = k };
+	uint64_t lived;
+	bool done;
+
+	TEST_ASSERT(!pthread_create(&holder.thread, NULL, run_holder, &holder),
+		    "pthread_create() failed");
+	while (!holder.begun)
+		sched_yield();
+	usleep(10000);
+	lived = kill_in(k, op);
+	done = holder.done;
+	TEST_ASSERT(!pthread_join(holder.thread, NULL), "pthread_join() failed");
+	printf("# waiting in %s: killed, gone %lu us later, %s who held the lock for %lu us\n",
+	       name, lived / 1000, done ? "after" : "before", holder.took / 1000);
+	return lived && !done;
+}
+
+static void killed_setup(struct kvm_vm *vm, struct kvm_vcpu *vcpu, struct killed *k)
+{
+	const uint64_t last = KILL_RUNS * PAGE_SIZE - 2 * PAGE_SIZE;
+	uint64_t i;
+
+	*k = (struct killed) { .vm = vm, .vcpu = vcpu };
+	k->fd = gmem_create(vm, KILL_RUNS * PAGE_SIZE, GMEM_FLAGS_PRIVATE);
+	for (i = 0; i < KILL_RUNS; i += 2)
+		gmem_make_shared(k->fd, i * PAGE_SIZE, PAGE_SIZE);
+	gmem_bind(vm, GMEM_SLOT, GMEM_GPA, PAGE_SIZE, NULL, k->fd, 0);
+	k->mem = gmem_mmap(k->fd, KILL_RUNS * PAGE_SIZE);
+
+	TEST_ASSERT_EQ(gmem_poke(k->mem + last, 1), 0);
+	TEST_ASSERT_EQ(gmem_poison(k->mem + last), 0);
+}
+
+#define OP(op)	{ #op, op_##op }
+
+static const struct killed_op {
+	const char *name;
+	void (*op)(struct killed *k);
+} waiting_ops[] = {
+	OP(to_private), OP(to_shared), OP(punch), OP(zero), OP(allocate), OP(freeze),
+	OP(bind), OP(link), OP(clone), OP(ranges), OP(seek), OP(host_fault),
+	OP(guest_fault), OP(fdinfo),
+};
+
+/* A signal that nobody can ignore ends the wait for who is at work on the memory. */
+GMEM_TEST(gmem_latency, killed_while_waiting)
+{
+	struct killed k;
+	int i, n;
+
+	killed_setup(self->vm, self->vcpu, &k);
+	for (i = 0; i < ARRAY_SIZE(waiting_ops); i++) {
+		for (n = 0; n < TRIES; n++) {
+			if (gone_before_holder(&k, waiting_ops[i].name, waiting_ops[i].op))
+				break;
+		}
+		TEST_ASSERT(n < TRIES, "%s: the process outlived SIGKILL", waiting_ops[i].name);
+	}
+	munmap(k.mem, KILL_RUNS * PAGE_SIZE);
+	close(k.fd);
+}
+
+static const struct killed_op working_ops[] = {
+	OP(to_private), OP(to_shared), OP(punch_all),
+};
+
+static uint64_t time_op(struct killed *k, void (*op)(struct killed *k))
+{
+	uint64_t begin = now();
+
+	op(k);
+	return now() - begin;
+}
+
+/* And whatever it is itself at work on, until that cannot fail any more. */
+GMEM_TEST(gmem_latency, killed_at_work)
+{
+	uint64_t took[2], lived, private;
+	struct killed k;
+	int i, n;
+
+	killed_setup(self->vm, self->vcpu, &k);
+	private = gmem_fdinfo(k.fd, "gmem-private");
+	/* Without MMAP nothing is zeroed until it is used. */
+	k.other = gmem_create(self->vm, BIG_SIZE, 0);
+	TEST_ASSERT_EQ(__gmem_fallocate(k.other, FALLOC_FL_KEEP_SIZE, 0, BIG_SIZE), 0);
+	took[0] = time_op(&k, op_to_private);
+	took[1] = time_op(&k, op_punch_all);
+
+	for (i = 0; i < ARRAY_SIZE(working_ops); i++) {
+		uint64_t whole = took[working_ops[i].op == op_punch_all];
+
+		for (n = 0; n < TRIES; n++) {
+			TEST_ASSERT_EQ(__gmem_fallocate(k.other, FALLOC_FL_KEEP_SIZE, 0, BIG_SIZE),
+				       0);
+			lived = kill_in(&k, working_ops[i].op);
+			printf("# at work in %s, of %lu us: killed, gone %lu us later\n",
+			       working_ops[i].name, whole / 1000, lived / 1000);
+			if (lived && lived < whole / 3)
+				break;
+		}
+		TEST_ASSERT(n < TRIES, "%s: the process outlived SIGKILL", working_ops[i].name);
+		TEST_ASSERT_EQ(gmem_fdinfo(k.fd, "gmem-private"), private);
+	}
+	munmap(k.mem, KILL_RUNS * PAGE_SIZE);
+	close(k.fd);
+	close(k.other);
 }
 
 int main(int argc, char *argv[])

@@ -783,7 +783,7 @@ FIXTURE_SETUP(gmem_huge)
 	    access(THP "enabled", W_OK))
 		SKIP(return, "no transparent huge pages: %s", strerror(errno));
 	gmem_read_file(THP "khugepaged/scan_sleep_millisecs", self->sleep,
-		  sizeof(self->sleep));
+		       sizeof(self->sleep));
 
 	/* Nobody but the guest has written to it. */
 	self->env.vm = gmem_vm_create(variant->type, 1, &self->env.vcpu,

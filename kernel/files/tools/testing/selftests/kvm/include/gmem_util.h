@@ -146,6 +146,12 @@ void gmem_assert_no_access(void *mem, uint64_t size);
 int gmem_syscall_peek(const void *addr);
 int gmem_syscall_poke(void *addr);
 
+/*
+ * MADV_HWPOISON: 0, or a negative errno.  The signal that it sends to those who
+ * map the page is ignored here.
+ */
+int gmem_poison(void *addr);
+
 /* The word that belongs at byte @offset of a pattern, never 0. */
 static inline uint64_t gmem_pattern(uint64_t seed, uint64_t offset)
 {

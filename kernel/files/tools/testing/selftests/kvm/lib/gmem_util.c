@@ -519,6 +519,22 @@ void gmem_assert_no_access(void *mem, uint64_t size)
 	}
 }
 
+static void gmem_ignore(int sig)
+{
+}
+
+int gmem_poison(void *addr)
+{
+	const struct sigaction sa = { .sa_handler = gmem_ignore };
+	struct sigaction old;
+	int r;
+
+	sigaction(SIGBUS, &sa, &old);
+	r = madvise(addr, getpagesize(), MADV_HWPOISON) ? -errno : 0;
+	sigaction(SIGBUS, &old, NULL);
+	return r;
+}
+
 void gmem_fill(void *mem, uint64_t offset, uint64_t size, uint64_t seed)
 {
 	uint64_t i;

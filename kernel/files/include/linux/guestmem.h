@@ -32,6 +32,16 @@ enum guestmem_state {
 	GUESTMEM_ANY		= GUESTMEM_SHARED | GUESTMEM_PRIVATE,
 };
 
+/**
+ * enum guestmem_contents - what becomes of pages that change their state
+ * @GUESTMEM_PRESERVE: they keep their contents
+ * @GUESTMEM_ZERO: they read as zero
+ */
+enum guestmem_contents {
+	GUESTMEM_PRESERVE,
+	GUESTMEM_ZERO,
+};
+
 /* Flags of guestmem_create(). */
 #define GUESTMEM_CONVERTIBLE	BIT(0)	/* can be mapped, and converted in place */
 #define GUESTMEM_INIT_SHARED	BIT(1)	/* starts out shared, not private */
@@ -124,7 +134,8 @@ bool guestmem_next_run(struct inode *inode, pgoff_t *start, pgoff_t *end,
 
 /* convert.c */
 int guestmem_convert(struct inode *inode, pgoff_t start, pgoff_t end,
-		     enum guestmem_state to, bool zero, pgoff_t *error_index);
+		     enum guestmem_state to, enum guestmem_contents contents,
+		     pgoff_t *error_index);
 int guestmem_freeze(struct inode *inode, pgoff_t *error_index);
 
 /* map.c */

@@ -136,7 +136,8 @@ static bool gmem_last_try(const struct gmem_try *try)
  * -EHWPOISON with the page in @bad; or -EINTR for a fatal signal.
  */
 static int gmem_check_runs(struct inode *inode, pgoff_t start, pgoff_t end,
-			   enum guestmem_state from, bool zero,
+			   enum guestmem_state from,
+			   enum guestmem_contents contents,
 			   const struct gmem_try *try, unsigned long *nr,
 			   pgoff_t *bad)
 {
@@ -153,7 +154,7 @@ static int gmem_check_runs(struct inode *inode, pgoff_t start, pgoff_t end,
 		if (from == GUESTMEM_SHARED)
 			r = gmem_check_idle(inode, s, e, gmem_last_try(try),
 					    &drained, bad);
-		else if (zero)
+		else if (contents == GUESTMEM_ZERO)
 			r = gmem_check_folios(inode, bad, e, false);
 		if (r)
 			return r;
@@ -178,7 +179,7 @@ static void gmem_forget_runs(struct inode *inode, pgoff_t start, pgoff_t end,
 
 /* One attempt of guestmem_convert(); also takes the lock. */
 static int gmem_convert(struct gmem_inode *gi, pgoff_t start, pgoff_t end,
-			enum guestmem_state to, bool zero,
+			enum guestmem_state to, enum guestmem_contents contents,
 			const struct gmem_try *try, pgoff_t *error_index)
 {
 	enum guestmem_state from = GUESTMEM_ANY & ~to;
@@ -204,11 +205,11 @@ static int gmem_convert(struct gmem_inode *gi, pgoff_t start, pgoff_t end,
 	if (to == GUESTMEM_PRIVATE)
 		r = gmem_unmap_shared(inode, start, end);
 	/* One run that becomes shared as it is needs no check. */
-	if (runs == 1 && to == GUESTMEM_SHARED && !zero)
+	if (runs == 1 && to == GUESTMEM_SHARED && contents == GUESTMEM_PRESERVE)
 		nr = end - start;
 	else if (!r)
-		r = gmem_check_runs(inode, start, end, from, zero, try, &nr,
-				    &bad);
+		r = gmem_check_runs(inode, start, end, from, contents, try,
+				    &nr, &bad);
 	if (r) {
 		if (r != -EINTR)
 			*error_index = bad;
@@ -221,7 +222,7 @@ static int gmem_convert(struct gmem_inode *gi, pgoff_t start, pgoff_t end,
 	 * it; only those without it depend on begin and end.  Since vCPUs spin
 	 * between these two, nothing but the store is done there.
 	 */
-	if (zero) {
+	if (contents == GUESTMEM_ZERO) {
 		gmem_invalidate_begin(gi, start, end, from);
 		gmem_invalidate_end(gi, start, end);
 		gmem_forget_runs(inode, start, end, from);
@@ -243,9 +244,9 @@ unlock:
  * @start: index of the first page
  * @end: index behind the last page; within the file, above @start
  * @to: GUESTMEM_SHARED or GUESTMEM_PRIVATE
- * @zero: zero the pages that change their state, before they do; valid for
- *	  GUESTMEM_SHARED only, and not in a clone, where a hole can be punched
- *	  instead
+ * @contents: what becomes of the pages that change their state; GUESTMEM_ZERO
+ *	      is valid for GUESTMEM_SHARED only, and not in a clone, where a hole
+ *	      can be punched instead
  * @error_index: where to return, on failure, the first page that is poisoned or
  *		 in use, or @start if the failure is not about one page
  *
@@ -258,11 +259,12 @@ unlock:
  * Context: may sleep; takes the mapping's invalidate_lock exclusively.
  * Return: 0; -EAGAIN if a page that would become private is in use by somebody
  * but the guest; -EHWPOISON if such a page, or one to be zeroed, is broken;
- * -EPERM if the memory is frozen; -EOPNOTSUPP for @zero in a clone; -ENOMEM;
- * -EINTR for a fatal signal.
+ * -EPERM if the memory is frozen; -EOPNOTSUPP for GUESTMEM_ZERO in a
+ * clone; -ENOMEM; -EINTR for a fatal signal.
  */
 int guestmem_convert(struct inode *inode, pgoff_t start, pgoff_t end,
-		     enum guestmem_state to, bool zero, pgoff_t *error_index)
+		     enum guestmem_state to, enum guestmem_contents contents,
+		     pgoff_t *error_index)
 {
 	struct gmem_inode *gi = GMEM_I(inode);
 	struct gmem_try try = {};
@@ -272,12 +274,13 @@ int guestmem_convert(struct inode *inode, pgoff_t start, pgoff_t end,
 	 * What shows through would have to be hidden for each run, and one of
 	 * them could fail halfway.
 	 */
-	if (zero && gi->golden)
+	if (contents == GUESTMEM_ZERO && gi->golden)
 		return -EOPNOTSUPP;
 
 	do {
 		*error_index = start;
-		r = gmem_convert(gi, start, end, to, zero, &try, error_index);
+		r = gmem_convert(gi, start, end, to, contents, &try,
+				 error_index);
 	} while (gmem_retry(gi, &try, &r, *error_index));
 
 	return r;

@@ -28,6 +28,7 @@ static bool kvm_gmem_range_ok(struct inode *inode, u64 offset, u64 size)
 static long kvm_gmem_convert(struct inode *inode, enum guestmem_state to,
 			     struct kvm_gmem_convert __user *uargs)
 {
+	enum guestmem_contents contents = GUESTMEM_PRESERVE;
 	struct kvm_gmem_convert args;
 	pgoff_t start, end, bad;
 	u64 valid_flags = 0;
@@ -53,9 +54,10 @@ static long kvm_gmem_convert(struct inode *inode, enum guestmem_state to,
 
 	start = args.offset >> PAGE_SHIFT;
 	end = (args.offset + args.size) >> PAGE_SHIFT;
+	if (args.flags & KVM_GMEM_CONVERT_ZERO)
+		contents = GUESTMEM_ZERO;
 
-	r = guestmem_convert(inode, start, end, to,
-			     args.flags & KVM_GMEM_CONVERT_ZERO, &bad);
+	r = guestmem_convert(inode, start, end, to, contents, &bad);
 	if (r && put_user((u64)bad << PAGE_SHIFT, &uargs->error_offset))
 		return -EFAULT;
 

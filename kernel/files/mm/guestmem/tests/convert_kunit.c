@@ -220,7 +220,8 @@ static void convert_busy(struct kunit *test)
 
 		error = NOWHERE;
 		KUNIT_EXPECT_EQ(test, -EAGAIN,
-				guestmem_convert(inode, 0, 8, GUESTMEM_PRIVATE, false, &error));
+				guestmem_convert(inode, 0, 8, GUESTMEM_PRIVATE,
+						 GUESTMEM_PRESERVE, &error));
 		KUNIT_EXPECT_EQ(test, held[n], error);
 		convert_expect_unchanged(test, inode, snaps);
 		KUNIT_EXPECT_EQ(test, 0, gmem_kunit_log.nr);
@@ -243,12 +244,14 @@ static void convert_busy(struct kunit *test)
 	folio_get(gmem_kunit_folio(inode, 2));	/* private */
 	error = NOWHERE;
 	KUNIT_EXPECT_EQ(test, -EAGAIN,
-			guestmem_convert(inode, 1, 8, GUESTMEM_PRIVATE, false, &error));
+			guestmem_convert(inode, 1, 8, GUESTMEM_PRIVATE,
+					 GUESTMEM_PRESERVE, &error));
 	KUNIT_EXPECT_EQ(test, 5, error);
 	folio_put(gmem_kunit_folio(inode, 5));
 	error = NOWHERE;
 	KUNIT_EXPECT_EQ(test, -EAGAIN,
-			guestmem_convert(inode, 1, 8, GUESTMEM_PRIVATE, false, &error));
+			guestmem_convert(inode, 1, 8, GUESTMEM_PRIVATE,
+					 GUESTMEM_PRESERVE, &error));
 	KUNIT_EXPECT_EQ(test, 7, error);
 	folio_put(gmem_kunit_folio(inode, 7));
 
@@ -300,7 +303,8 @@ static void convert_zero(struct kunit *test)
 	gmem_kunit_settle(test, inode);
 	folio = gmem_kunit_folio(inode, 2);
 
-	KUNIT_EXPECT_EQ(test, 0, guestmem_convert(inode, 0, 6, GUESTMEM_SHARED, true, &error));
+	KUNIT_EXPECT_EQ(test, 0, guestmem_convert(inode, 0, 6, GUESTMEM_SHARED,
+						  GUESTMEM_ZERO, &error));
 	gmem_kunit_expect_states(test, inode, "SSSSSSPS");
 	KUNIT_EXPECT_EQ(test, 7, inode->i_mapping->nrpages);
 	KUNIT_EXPECT_NULL(test, gmem_kunit_folio(inode, 4));
@@ -331,7 +335,8 @@ static void convert_zero_held(struct kunit *test)
 	gmem_kunit_settle(test, inode);
 	folio = gmem_kunit_folio(inode, 0);
 	folio_get(folio);
-	KUNIT_EXPECT_EQ(test, 0, guestmem_convert(inode, 0, 2, GUESTMEM_SHARED, true, &error));
+	KUNIT_EXPECT_EQ(test, 0, guestmem_convert(inode, 0, 2, GUESTMEM_SHARED,
+						  GUESTMEM_ZERO, &error));
 	KUNIT_EXPECT_TRUE(test, gmem_kunit_holds(inode, 0, 0));
 	KUNIT_EXPECT_FALSE(test, folio_test_uptodate(gmem_kunit_folio(inode, 1)));
 	memset(folio_address(folio), 0x77, PAGE_SIZE);
@@ -368,7 +373,8 @@ static void convert_uninitialised(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, gmem_kunit_convert(inode, 0, 1, GUESTMEM_SHARED));
 	KUNIT_EXPECT_FALSE(test, folio_test_uptodate(gmem_kunit_folio(inode, 0)));
 	/* Zeroed, which is as good. */
-	KUNIT_EXPECT_EQ(test, 0, guestmem_convert(inode, 1, 2, GUESTMEM_SHARED, true, &error));
+	KUNIT_EXPECT_EQ(test, 0, guestmem_convert(inode, 1, 2, GUESTMEM_SHARED,
+						  GUESTMEM_ZERO, &error));
 	KUNIT_EXPECT_EQ(test, 0, guestmem_fallocate(inode, FALLOC_FL_KEEP_SIZE, 0, 2 * PAGE_SIZE));
 	KUNIT_EXPECT_TRUE(test, gmem_kunit_holds(inode, 0, 0));
 	KUNIT_EXPECT_TRUE(test, gmem_kunit_holds(inode, 1, 0));
@@ -391,21 +397,24 @@ static void convert_poisoned(struct kunit *test)
 
 	error = NOWHERE;
 	KUNIT_EXPECT_EQ(test, -EHWPOISON,
-			guestmem_convert(inode, 0, 8, GUESTMEM_PRIVATE, false, &error));
+			guestmem_convert(inode, 0, 8, GUESTMEM_PRIVATE,
+					 GUESTMEM_PRESERVE, &error));
 	KUNIT_EXPECT_EQ(test, 2, error);
 	convert_expect_unchanged(test, inode, snaps);
 
 	/* Nothing is to be written there, so nothing is refused. */
 	error = NOWHERE;
 	KUNIT_EXPECT_EQ(test, -EHWPOISON,
-			guestmem_convert(inode, 0, 8, GUESTMEM_SHARED, true, &error));
+			guestmem_convert(inode, 0, 8, GUESTMEM_SHARED,
+					 GUESTMEM_ZERO, &error));
 	KUNIT_EXPECT_EQ(test, 5, error);
 	convert_expect_unchanged(test, inode, snaps);
 	KUNIT_EXPECT_EQ(test, 0, kv->begins);
 	for (i = 0; i < 8; i++)
 		KUNIT_EXPECT_TRUE(test, gmem_kunit_holds(inode, i, i + 1));
 
-	KUNIT_EXPECT_EQ(test, 0, guestmem_convert(inode, 0, 8, GUESTMEM_SHARED, false, &error));
+	KUNIT_EXPECT_EQ(test, 0, guestmem_convert(inode, 0, 8, GUESTMEM_SHARED,
+						  GUESTMEM_PRESERVE, &error));
 	gmem_kunit_expect_states(test, inode, "SSSSSSSS");
 	KUNIT_EXPECT_EQ(test, 0, gmem_kunit_convert(inode, 3, 5, GUESTMEM_PRIVATE));
 	gmem_kunit_expect_states(test, inode, "SSSPPSSS");
@@ -474,7 +483,8 @@ static void convert_fails(struct kunit *test, struct inode *inode, pgoff_t start
 			error = NOWHERE;
 
 			gmem_kunit_fault_arm(how, n);
-			r = guestmem_convert(inode, start, end, to, false, &error);
+			r = guestmem_convert(inode, start, end, to,
+					     GUESTMEM_PRESERVE, &error);
 			failed = gmem_kunit_fault_disarm();
 
 			if (!r) {
@@ -569,7 +579,8 @@ static int convert_killed_fn(void *data)
 	allow_signal(SIGKILL);
 	complete(&k->go);
 	k->error = NOWHERE;
-	k->convert = guestmem_convert(k->inode, 1, 4, GUESTMEM_SHARED, false, &k->error);
+	k->convert = guestmem_convert(k->inode, 1, 4, GUESTMEM_SHARED,
+				      GUESTMEM_PRESERVE, &k->error);
 	k->next_range = guestmem_next_range(k->inode, 0, 4, false, &k->range);
 	complete(&k->done);
 

@@ -440,7 +440,8 @@ static void golden_converts(struct kunit *test)
 	golden_expect(test, clone, 3, 4, false);
 
 	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
-			guestmem_convert(clone, 0, 1, GUESTMEM_SHARED, true, &error_index));
+			guestmem_convert(clone, 0, 1, GUESTMEM_SHARED,
+					 GUESTMEM_ZERO, &error_index));
 	gmem_kunit_expect_states(test, clone, "PSSP");
 	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP, golden_freeze(clone));
 	KUNIT_EXPECT_EQ(test, -EINVAL, PTR_ERR_OR_ZERO(guestmem_clone(clone,

@@ -394,7 +394,7 @@ int gmem_kunit_convert(struct inode *inode, pgoff_t start, pgoff_t end,
 {
 	pgoff_t error_index;
 
-	return guestmem_convert(inode, start, end, to, false, &error_index);
+	return guestmem_convert(inode, start, end, to, GUESTMEM_PRESERVE, &error_index);
 }
 
 long gmem_kunit_punch(struct inode *inode, pgoff_t start, pgoff_t end)

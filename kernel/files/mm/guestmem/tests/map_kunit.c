@@ -289,7 +289,8 @@ static void map_convert_mixed(struct kunit *test)
 
 	/* Refused: whatever was unmapped comes back with the next touch. */
 	KUNIT_EXPECT_EQ(test, -EAGAIN,
-			guestmem_convert(inode, 0, 4, GUESTMEM_PRIVATE, false, &error));
+			guestmem_convert(inode, 0, 4, GUESTMEM_PRIVATE,
+					 GUESTMEM_PRESERVE, &error));
 	KUNIT_EXPECT_EQ(test, 2, error);
 	gmem_kunit_expect_states(test, inode, "SPSP");
 	map_expect(test, addr, 0, 1);
@@ -297,7 +298,8 @@ static void map_convert_mixed(struct kunit *test)
 
 	folio_put(gmem_kunit_folio(inode, 2));
 	KUNIT_EXPECT_EQ(test, 0,
-			guestmem_convert(inode, 0, 4, GUESTMEM_PRIVATE, false, &error));
+			guestmem_convert(inode, 0, 4, GUESTMEM_PRIVATE,
+					 GUESTMEM_PRESERVE, &error));
 	KUNIT_EXPECT_TRUE(test, map_fault(addr, 0, false) == VM_FAULT_SIGBUS);
 	KUNIT_EXPECT_EQ(test, 0, vm_munmap(addr, 4 * PAGE_SIZE));
 }
@@ -376,7 +378,8 @@ static void map_pinned(struct kunit *test)
 
 	error = 0;
 	KUNIT_EXPECT_EQ(test, -EAGAIN,
-			guestmem_convert(inode, 0, 4, GUESTMEM_PRIVATE, false, &error));
+			guestmem_convert(inode, 0, 4, GUESTMEM_PRIVATE,
+					 GUESTMEM_PRESERVE, &error));
 	KUNIT_EXPECT_EQ(test, 2, error);
 	gmem_kunit_expect_states(test, inode, "SSSS");
 	KUNIT_EXPECT_EQ(test, 0, gmem_kunit_convert(inode, 0, 2, GUESTMEM_PRIVATE));

@@ -380,13 +380,14 @@ static void model_convert(struct kunit *test, struct share_model *m)
 {
 	bool private = gmem_kunit_random(&m->rnd, 0, 2);
 	bool zero = !private && !gmem_kunit_random(&m->rnd, 0, 4);
+	enum guestmem_contents contents = zero ? GUESTMEM_ZERO : GUESTMEM_PRESERVE;
 	enum guestmem_state to = private ? GUESTMEM_PRIVATE : GUESTMEM_SHARED;
 	unsigned int begins = m->view->begins;
 	pgoff_t start, end, i, first, last = 0, bad;
 
 	model_range(m, &start, &end);
 	MODEL_ASSERT_EQ(test, m, 0, guestmem_convert(m->inode, start, end, to,
-						     zero, &bad));
+						     contents, &bad));
 
 	first = end;
 	for (i = start; i < end; i++) {

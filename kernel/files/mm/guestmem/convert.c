@@ -270,6 +270,8 @@ int guestmem_convert(struct inode *inode, pgoff_t start, pgoff_t end,
 	struct gmem_try try = {};
 	int r;
 
+	*error_index = start;
+
 	/*
 	 * What shows through would have to be hidden for each run, and one of
 	 * them could fail halfway.

@@ -439,9 +439,11 @@ static void golden_converts(struct kunit *test)
 	KUNIT_EXPECT_NE(test, 0, get_user(byte, p + 3 * PAGE_SIZE));
 	golden_expect(test, clone, 3, 4, false);
 
+	error_index = -1;
 	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
-			guestmem_convert(clone, 0, 1, GUESTMEM_SHARED,
+			guestmem_convert(clone, 1, 2, GUESTMEM_SHARED,
 					 GUESTMEM_ZERO, &error_index));
+	KUNIT_EXPECT_EQ(test, 1, error_index);
 	gmem_kunit_expect_states(test, clone, "PSSP");
 	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP, golden_freeze(clone));
 	KUNIT_EXPECT_EQ(test, -EINVAL, PTR_ERR_OR_ZERO(guestmem_clone(clone,

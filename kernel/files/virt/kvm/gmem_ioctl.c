@@ -16,7 +16,7 @@
 #include "kvm_mm.h"
 
 /* Is [@offset, @offset + @size) a range of whole pages within the file? */
-static bool kvm_gmem_range_ok(struct inode *inode, u64 offset, u64 size)
+bool kvm_gmem_range_ok(struct inode *inode, u64 offset, u64 size)
 {
 	u64 end;
 
@@ -25,14 +25,30 @@ static bool kvm_gmem_range_ok(struct inode *inode, u64 offset, u64 size)
 	       end <= i_size_read(inode);
 }
 
+/*
+ * Convert a range for which kvm_gmem_range_ok(); on failure, write to @error_offset
+ * the first page that is poisoned or in use, or @offset if it is not about one page.
+ */
+int kvm_gmem_convert_range(struct inode *inode, u64 offset, u64 size,
+			   enum guestmem_state to, enum guestmem_contents contents,
+			   u64 __user *error_offset)
+{
+	pgoff_t start = offset >> PAGE_SHIFT, end = (offset + size) >> PAGE_SHIFT, bad;
+	int r;
+
+	r = guestmem_convert(inode, start, end, to, contents, &bad);
+	if (r && put_user((u64)bad << PAGE_SHIFT, error_offset))
+		return -EFAULT;
+
+	return r;
+}
+
 static long kvm_gmem_convert(struct inode *inode, enum guestmem_state to,
 			     struct kvm_gmem_convert __user *uargs)
 {
 	enum guestmem_contents contents = GUESTMEM_PRESERVE;
 	struct kvm_gmem_convert args;
-	pgoff_t start, end, bad;
 	u64 valid_flags = 0;
-	int r;
 
 	if (copy_from_user(&args, uargs, sizeof(args)))
 		return -EFAULT;
@@ -52,16 +68,11 @@ static long kvm_gmem_convert(struct inode *inode, enum guestmem_state to,
 	    !kvm_gmem_range_ok(inode, args.offset, args.size))
 		return -EINVAL;
 
-	start = args.offset >> PAGE_SHIFT;
-	end = (args.offset + args.size) >> PAGE_SHIFT;
 	if (args.flags & KVM_GMEM_CONVERT_ZERO)
 		contents = GUESTMEM_ZERO;
 
-	r = guestmem_convert(inode, start, end, to, contents, &bad);
-	if (r && put_user((u64)bad << PAGE_SHIFT, &uargs->error_offset))
-		return -EFAULT;
-
-	return r;
+	return kvm_gmem_convert_range(inode, args.offset, args.size, to, contents,
+				      &uargs->error_offset);
 }
 
 static void kvm_gmem_describe(const struct guestmem_range *range,

@@ -51,7 +51,9 @@ struct kvm_gmem_convert {
 
 /*
  * Zero the pages that change their state, before they do.  Valid for
- * KVM_GMEM_CONVERT_SHARED only, and not in a clone.
+ * KVM_GMEM_CONVERT_SHARED only, and not in a clone.  Without it contents are
+ * kept.  Bit 1 stays free: it was posted as a flag of KVM_SET_MEMORY_ATTRIBUTES2
+ * that says so, beside a bit 0 that means what this one does.
  */
 #define KVM_GMEM_CONVERT_ZERO		(1ULL << 0)
 

@@ -134,6 +134,23 @@ static void bad_convert(int fd, bool to_private, struct kvm_gmem_convert arg,
 	gmem_assert_unchanged(fd, snap, what);
 }
 
+/* EINVAL comes before anything, and writes nothing. */
+static void bad_attributes(int fd, struct kvm_memory_attributes2 arg,
+			   struct gmem_snapshot *snap, const char *what)
+{
+	struct kvm_memory_attributes2 before;
+
+	arg.error_offset = 0x5a5a5a5a5a5a5a5aULL;
+	before = arg;
+
+	TEST_ASSERT_EQ(ioctl(fd, KVM_SET_MEMORY_ATTRIBUTES2, &arg), -1);
+	TEST_ASSERT(errno == EINVAL, "%s: %s, [%#llx, + %#llx), attributes %#llx, flags %#llx",
+		    what, strerror(errno), arg.offset, arg.size, arg.attributes,
+		    arg.flags);
+	TEST_ASSERT(!memcmp(&before, &arg, sizeof(arg)), "%s: wrote outputs", what);
+	gmem_assert_unchanged(fd, snap, what);
+}
+
 static void bad_get_ranges(int fd, struct kvm_gmem_get_ranges arg,
 			   struct gmem_snapshot *snap, const char *what)
 {
@@ -157,6 +174,7 @@ static void bad_get_ranges(int fd, struct kvm_gmem_get_ranges arg,
 GMEM_TEST(gmem_bad_input, ranges)
 {
 	struct kvm_gmem_get_ranges ranges = { .nr = NR_PAGES };
+	struct kvm_memory_attributes2 attributes = {};
 	struct kvm_gmem_convert arg = {};
 	int i;
 
@@ -168,6 +186,13 @@ GMEM_TEST(gmem_bad_input, ranges)
 		arg.flags = KVM_GMEM_CONVERT_ZERO;
 		bad_convert(self->fd, false, arg, self->snap, "a bad range");
 		arg.flags = 0;
+
+		attributes.offset = bad_ranges[i].offset;
+		attributes.size = bad_ranges[i].size;
+		attributes.attributes = 0;
+		bad_attributes(self->fd, attributes, self->snap, "a bad range");
+		attributes.attributes = KVM_MEMORY_ATTRIBUTE_PRIVATE;
+		bad_attributes(self->fd, attributes, self->snap, "a bad range");
 
 		ranges.offset = bad_ranges[i].offset;
 		ranges.size = bad_ranges[i].size;
@@ -202,10 +227,34 @@ GMEM_TEST(gmem_bad_input, flags)
 	}
 }
 
+/* 24: each attribute and flag but the one that there is, alone and with it. */
+GMEM_TEST(gmem_bad_input, attributes)
+{
+	struct kvm_memory_attributes2 arg = { .size = SIZE };
+	int i;
+
+	for (i = 0; i < 64; i++) {
+		arg.flags = BIT_ULL(i);
+		bad_attributes(self->fd, arg, self->snap, "a flag");
+		arg.attributes = KVM_MEMORY_ATTRIBUTE_PRIVATE;
+		bad_attributes(self->fd, arg, self->snap, "a flag");
+		arg.flags = 0;
+
+		if (BIT_ULL(i) != KVM_MEMORY_ATTRIBUTE_PRIVATE) {
+			arg.attributes |= BIT_ULL(i);
+			bad_attributes(self->fd, arg, self->snap, "an attribute");
+			arg.attributes = BIT_ULL(i);
+			bad_attributes(self->fd, arg, self->snap, "an attribute");
+		}
+		arg.attributes = 0;
+	}
+}
+
 /* 24: each bit of each reserved word. */
 GMEM_TEST(gmem_bad_input, reserved)
 {
 	struct kvm_gmem_get_ranges ranges = { .size = SIZE, .nr = NR_PAGES };
+	struct kvm_memory_attributes2 attributes = { .size = SIZE };
 	struct kvm_gmem_convert arg = { .size = SIZE };
 	static const int bits[] = { 0, 1, 31, 32, 63 };
 	int i, j;
@@ -217,6 +266,17 @@ GMEM_TEST(gmem_bad_input, reserved)
 			bad_convert(self->fd, true, arg, self->snap, "reserved");
 		}
 		arg.reserved[i] = 0;
+	}
+
+	for (i = 0; i < ARRAY_SIZE(attributes.reserved); i++) {
+		for (j = 0; j < ARRAY_SIZE(bits); j++) {
+			attributes.reserved[i] = BIT_ULL(bits[j]);
+			attributes.attributes = 0;
+			bad_attributes(self->fd, attributes, self->snap, "reserved");
+			attributes.attributes = KVM_MEMORY_ATTRIBUTE_PRIVATE;
+			bad_attributes(self->fd, attributes, self->snap, "reserved");
+		}
+		attributes.reserved[i] = 0;
 	}
 
 	for (i = 0; i < ARRAY_SIZE(ranges.reserved); i++) {
@@ -236,6 +296,12 @@ GMEM_TEST(gmem_bad_input, reserved)
 GMEM_TEST(gmem_bad_input, malformed_no_op)
 {
 	struct kvm_gmem_convert arg = { .size = PAGE_SIZE, .flags = BIT_ULL(5) };
+	struct kvm_memory_attributes2 attributes = { .size = PAGE_SIZE, .flags = 1 };
+
+	bad_attributes(self->fd, attributes, self->snap, "a flag");
+	attributes.offset = 3 * PAGE_SIZE;
+	attributes.attributes = KVM_MEMORY_ATTRIBUTE_PRIVATE;
+	bad_attributes(self->fd, attributes, self->snap, "a flag");
 
 	bad_convert(self->fd, false, arg, self->snap, "a flag");
 	arg.offset = 3 * PAGE_SIZE;
@@ -246,6 +312,7 @@ GMEM_TEST(gmem_bad_input, malformed_no_op)
 
 static const unsigned long cmds[] = {
 	KVM_GMEM_CONVERT_SHARED, KVM_GMEM_CONVERT_PRIVATE, KVM_GMEM_GET_RANGES,
+	KVM_SET_MEMORY_ATTRIBUTES2,
 };
 
 /* Every command with an argument that would be all right. */
@@ -258,12 +325,15 @@ static void wrong_fd(int fd, int error, const char *what)
 		.nr = NR_PAGES,
 		.ranges = (uintptr_t)ranges,
 	};
+	struct kvm_memory_attributes2 attributes = { .size = SIZE };
+	void *argp;
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(cmds); i++) {
+		argp = cmds[i] == KVM_SET_MEMORY_ATTRIBUTES2 ? (void *)&attributes :
+		       cmds[i] == KVM_GMEM_GET_RANGES ? (void *)&get : (void *)&arg;
 		errno = 0;
-		TEST_ASSERT_EQ(ioctl(fd, cmds[i], cmds[i] == KVM_GMEM_GET_RANGES ?
-				     (void *)&get : (void *)&arg), -1);
+		TEST_ASSERT_EQ(ioctl(fd, cmds[i], argp), -1);
 		TEST_ASSERT(errno == error, "%s: %s", what, strerror(errno));
 	}
 }
@@ -322,16 +392,19 @@ GMEM_TEST(gmem_bad_input, wrong_commands)
 
 	memcpy(buf, &arg, sizeof(arg));
 	for (i = 0; i < ARRAY_SIZE(cmds); i++) {
-		unsigned int size = _IOC_SIZE(cmds[i]);
+		unsigned int size = _IOC_SIZE(cmds[i]), type = _IOC_TYPE(cmds[i]);
+		unsigned int other = type == KVMIO ? KVM_GMEM_IOC : KVMIO;
 		const unsigned long wrong[] = {
-			_IOC(_IOC_READ, KVM_GMEM_IOC, i, size),
-			_IOC(_IOC_WRITE, KVM_GMEM_IOC, i, size),
-			_IOC(_IOC_NONE, KVM_GMEM_IOC, i, size),
-			_IOC(_IOC_READ | _IOC_WRITE, KVM_GMEM_IOC, i, size - 8),
-			_IOC(_IOC_READ | _IOC_WRITE, KVM_GMEM_IOC, i, size + 8),
-			_IOC(_IOC_READ | _IOC_WRITE, KVM_GMEM_IOC, i, 0),
-			_IOC(_IOC_READ | _IOC_WRITE, KVMIO, i, size),
-			_IOC(_IOC_READ | _IOC_WRITE, 0, i, size),
+			_IOC(_IOC_READ, type, _IOC_NR(cmds[i]), size),
+			_IOC(_IOC_WRITE, type, _IOC_NR(cmds[i]), size),
+			_IOC(_IOC_NONE, type, _IOC_NR(cmds[i]), size),
+			_IOC(_IOC_READ | _IOC_WRITE, type, _IOC_NR(cmds[i]), size - 8),
+			_IOC(_IOC_READ | _IOC_WRITE, type, _IOC_NR(cmds[i]), size + 8),
+			_IOC(_IOC_READ | _IOC_WRITE, type, _IOC_NR(cmds[i]), 0),
+			_IOC(_IOC_READ | _IOC_WRITE, other, _IOC_NR(cmds[i]), size),
+			_IOC(_IOC_READ | _IOC_WRITE, 0, _IOC_NR(cmds[i]), size),
+			/* The VM's, which shares its number with the file's. */
+			KVM_SET_MEMORY_ATTRIBUTES,
 		};
 		int j;
 

@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "gmem_util.h"
@@ -216,28 +215,6 @@ GMEM_TEST(gmem_convert, partial)
 	gmem_assert_no_access(self->mem + PAGE_SIZE, SIZE - 2 * PAGE_SIZE);
 }
 
-/* Compare the file with a model, which has a state for each page. */
-static void check_model(int fd, const bool *private, uint64_t nr)
-{
-	struct kvm_gmem_range *ranges = calloc(nr, sizeof(*ranges));
-	uint64_t runs = 1, i, j;
-	int n;
-
-	TEST_ASSERT(ranges, "out of memory");
-	for (i = 1; i < nr; i++)
-		runs += private[i] != private[i - 1];
-
-	/* 10, 12: without gaps, and merged. */
-	n = gmem_get_ranges(fd, 0, nr * PAGE_SIZE, 0, ranges, nr);
-	TEST_ASSERT_EQ(n, runs);
-	for (i = 0, j = 0; i < n; i++)
-		for (; j < (ranges[i].offset + ranges[i].size) / PAGE_SIZE; j++)
-			TEST_ASSERT(private[j] == !!(ranges[i].flags &
-						     KVM_GMEM_RANGE_PRIVATE),
-				    "page %lu has the wrong state", j);
-	free(ranges);
-}
-
 static void convert_model(int fd, bool *private, uint64_t first, uint64_t nr,
 			  bool to_private)
 {
@@ -261,7 +238,7 @@ GMEM_TEST(gmem_convert, alternating)
 		for (phase = 0; phase < 2; phase++) {
 			for (n = phase; n < NR_PAGES; n += 2) {
 				convert_model(self->fd, private, n, 1, to);
-				check_model(self->fd, private, NR_PAGES);
+				gmem_check_states(self->fd, private, NR_PAGES);
 			}
 			guest_check(self->vcpu[0], 0, SIZE, 1);
 		}
@@ -270,7 +247,7 @@ GMEM_TEST(gmem_convert, alternating)
 		for (phase = 0; phase < 2; phase++) {
 			for (n = NR_PAGES - 1 - phase; n >= 0; n -= 2) {
 				convert_model(self->fd, private, n, 1, to);
-				check_model(self->fd, private, NR_PAGES);
+				gmem_check_states(self->fd, private, NR_PAGES);
 			}
 			guest_check(self->vcpu[0], 0, SIZE, 1);
 		}
@@ -279,14 +256,14 @@ GMEM_TEST(gmem_convert, alternating)
 	/* An alternating pattern, converted at once, there and back. */
 	for (n = 1; n < NR_PAGES; n += 2)
 		convert_model(self->fd, private, n, 1, true);
-	check_model(self->fd, private, NR_PAGES);
+	gmem_check_states(self->fd, private, NR_PAGES);
 	convert_model(self->fd, private, 0, NR_PAGES, true);
-	check_model(self->fd, private, NR_PAGES);
+	gmem_check_states(self->fd, private, NR_PAGES);
 	for (n = 0; n < NR_PAGES; n += 2)
 		convert_model(self->fd, private, n, 1, false);
-	check_model(self->fd, private, NR_PAGES);
+	gmem_check_states(self->fd, private, NR_PAGES);
 	convert_model(self->fd, private, 0, NR_PAGES, false);
-	check_model(self->fd, private, NR_PAGES);
+	gmem_check_states(self->fd, private, NR_PAGES);
 	gmem_check(self->mem, 0, SIZE, 1);
 }
 
@@ -304,7 +281,7 @@ GMEM_TEST(gmem_convert, random)
 		first = random() % NR_PAGES;
 		nr = random() % (NR_PAGES - first) + 1;
 		convert_model(self->fd, private, first, nr, random() % 2);
-		check_model(self->fd, private, NR_PAGES);
+		gmem_check_states(self->fd, private, NR_PAGES);
 
 		/* Private is private to the host, shared is not, for one page. */
 		TEST_ASSERT_EQ(gmem_peek(self->mem + first * PAGE_SIZE, NULL),
@@ -442,27 +419,6 @@ GMEM_TEST(gmem_convert, zero)
 	gmem_check_zero(self->mem, 0, SIZE);
 }
 
-/* A step of two processes: the one says so, the other waits for it. */
-static void step(int fd)
-{
-	TEST_ASSERT(write(fd, "", 1) == 1, "write() to a pipe failed");
-}
-
-static void await(int fd)
-{
-	char c;
-
-	TEST_ASSERT(read(fd, &c, 1) == 1, "the other process is gone");
-}
-
-static void reap(pid_t pid)
-{
-	int status;
-
-	TEST_ASSERT_EQ(waitpid(pid, &status, 0), pid);
-	TEST_ASSERT(!status, "the child failed: status %#x", status);
-}
-
 /* 15: a child that had the memory mapped, and touched it, before. */
 GMEM_TEST(gmem_convert, two_processes)
 {
@@ -483,10 +439,10 @@ GMEM_TEST(gmem_convert, two_processes)
 		gmem_check(self->mem, 0, SIZE, 1);
 		gmem_check(mem, 0, SIZE, 1);
 		gmem_fill(mem, 0, SIZE, 2);
-		step(up[1]);
+		gmem_step(up[1]);
 
 		/* The parent makes it private. */
-		await(down[0]);
+		gmem_await(down[0]);
 		gmem_assert_no_access(self->mem, SIZE);
 		gmem_assert_no_access(mem, SIZE);
 
@@ -495,39 +451,39 @@ GMEM_TEST(gmem_convert, two_processes)
 		gmem_check(mem, SIZE / 2, SIZE / 2, 2);
 		gmem_assert_no_access(mem, SIZE / 2);
 		gmem_fill(mem, SIZE / 2, SIZE / 2, 3);
-		step(up[1]);
+		gmem_step(up[1]);
 
 		/* The parent has made it private again; share it all. */
-		await(down[0]);
+		gmem_await(down[0]);
 		gmem_assert_no_access(mem, SIZE);
 		gmem_make_shared(self->fd, 0, SIZE);
 		gmem_fill(mem, 0, SIZE, 4);
 		/* And private, with the parent's mappings there. */
-		step(up[1]);
-		await(down[0]);
+		gmem_step(up[1]);
+		gmem_await(down[0]);
 		gmem_make_private(self->fd, 0, SIZE);
 		_exit(0);
 	}
 	close(up[1]);
 	close(down[0]);
 
-	await(up[0]);
+	gmem_await(up[0]);
 	gmem_check(self->mem, 0, SIZE, 2);
 	gmem_make_private(self->fd, 0, SIZE);
 	guest_check(self->vcpu[0], 0, SIZE, 2);
-	step(down[1]);
+	gmem_step(down[1]);
 
-	await(up[0]);
+	gmem_await(up[0]);
 	gmem_check(self->mem, SIZE / 2, SIZE / 2, 3);
 	gmem_assert_no_access(self->mem, SIZE / 2);
 	guest_check(self->vcpu[0], SIZE / 2, SIZE / 2, 3);
 	gmem_make_private(self->fd, SIZE / 2, SIZE / 2);
-	step(down[1]);
+	gmem_step(down[1]);
 
-	await(up[0]);
+	gmem_await(up[0]);
 	gmem_check(self->mem, 0, SIZE, 4);
-	step(down[1]);
-	reap(pid);
+	gmem_step(down[1]);
+	gmem_reap(pid);
 	gmem_assert_no_access(self->mem, SIZE);
 	guest_check(self->vcpu[0], 0, SIZE, 4);
 	close(up[0]);
@@ -569,7 +525,7 @@ GMEM_TEST(gmem_convert, passed_descriptor)
 	gmem_make_private(self->fd, 0, SIZE / 2);
 	guest_check(self->vcpu[0], 0, SIZE, 1);
 	gmem_send_fd(socks[1], self->fd);
-	reap(pid);
+	gmem_reap(pid);
 	close(socks[1]);
 	gmem_check(self->mem, 0, SIZE, 2);
 	guest_check(self->vcpu[0], 0, SIZE, 2);

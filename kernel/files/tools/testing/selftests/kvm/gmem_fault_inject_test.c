@@ -312,6 +312,22 @@ static int run_to_shared(struct env *env)
 	return convert(env, false);
 }
 
+static int set_attributes(struct env *env, uint64_t attributes)
+{
+	return __gmem_set_attributes(env->fd, attributes, extents[extent].offset,
+				     extents[extent].size, &convert_error_offset);
+}
+
+static int run_set_private(struct env *env)
+{
+	return set_attributes(env, KVM_MEMORY_ATTRIBUTE_PRIVATE);
+}
+
+static int run_set_shared(struct env *env)
+{
+	return set_attributes(env, 0);
+}
+
 static void convert_failed(struct env *env)
 {
 	TEST_ASSERT_EQ(convert_error_offset, extents[extent].offset);
@@ -320,7 +336,7 @@ static void convert_failed(struct env *env)
 
 GMEM_TEST(gmem_fault, convert)
 {
-	int to_private = 0, to_shared = 0, zeroed = 0;
+	int to_private = 0, to_shared = 0, zeroed = 0, set_private = 0, set_shared = 0;
 
 	for (extent = 0; extent < ARRAY_SIZE(extents); extent++) {
 		struct op op = {
@@ -345,11 +361,19 @@ GMEM_TEST(gmem_fault, convert)
 		op.name = "KVM_GMEM_CONVERT_SHARED, zeroing";
 		convert_flags = KVM_GMEM_CONVERT_ZERO;
 		zeroed += run_op(&self->env, &op);
+
+		op.name = "KVM_SET_MEMORY_ATTRIBUTES2, private";
+		op.run = run_set_private;
+		set_private += run_op(&self->env, &op);
+
+		op.name = "KVM_SET_MEMORY_ATTRIBUTES2, shared";
+		op.run = run_set_shared;
+		set_shared += run_op(&self->env, &op);
 	}
 
-	TEST_ASSERT(to_private && to_shared && zeroed,
-		    "failures: %d to private, %d to shared, %d zeroing",
-		    to_private, to_shared, zeroed);
+	TEST_ASSERT(to_private && to_shared && zeroed && set_private && set_shared,
+		    "failures: %d to private, %d to shared, %d zeroing, %d, %d by attributes",
+		    to_private, to_shared, zeroed, set_private, set_shared);
 }
 
 /* Binding. */

@@ -151,6 +151,13 @@ static void assert_poison(struct env *env, bool private, uint64_t offset,
 	r = __gmem_convert(env->fd, private, offset, size, flags, &error_offset);
 	TEST_ASSERT(r == -EHWPOISON, "Converted poison: %d", r);
 	TEST_ASSERT_EQ(error_offset, (uint64_t)BAD_OFFSET);
+	if (!flags) {
+		r = __gmem_set_attributes(env->fd, private ?
+					  KVM_MEMORY_ATTRIBUTE_PRIVATE : 0,
+					  offset, size, &error_offset);
+		TEST_ASSERT(r == -EHWPOISON, "Converted poison: %d", r);
+		TEST_ASSERT_EQ(error_offset, (uint64_t)BAD_OFFSET);
+	}
 	TEST_ASSERT_EQ(gmem_get_ranges(env->fd, 0, SIZE, KVM_GMEM_RANGES_BY_NODE,
 				       after, NR_PAGES), n);
 	TEST_ASSERT(!memcmp(before, after, sizeof(before)), "The state changed");

@@ -618,13 +618,14 @@ static void unhold(uint32_t page, uint32_t n)
  */
 static bool convert(bool private, uint32_t page, uint32_t n, uint64_t flags)
 {
-	struct kvm_gmem_convert c = {
-		.offset = (uint64_t)page * PAGE_SIZE,
-		.size = (uint64_t)n * PAGE_SIZE,
-		.flags = flags,
-	};
+	const uint64_t offset = (uint64_t)page * PAGE_SIZE;
+	const uint64_t size = (uint64_t)n * PAGE_SIZE;
+	const uint64_t attributes = private ? KVM_MEMORY_ATTRIBUTE_PRIVATE : 0;
 	uint32_t before[NR_PAGES], i, nr_tries = 0;
+	static uint32_t nr_conversions;
+	uint64_t error_offset;
 	bool held[NR_PAGES];
+	int r;
 
 	do {
 		for (i = 0; i < n; i++) {
@@ -632,23 +633,27 @@ static bool convert(bool private, uint32_t page, uint32_t n, uint64_t flags)
 			held[i] = __atomic_load_n(&holders[page + i], __ATOMIC_SEQ_CST);
 		}
 
-		c.error_offset = -1ull;
-		if (!ioctl(gmem_fd, private ? KVM_GMEM_CONVERT_PRIVATE :
-					      KVM_GMEM_CONVERT_SHARED, &c)) {
+		/* By the one interface and by the other. */
+		if (flags || __atomic_fetch_add(&nr_conversions, 1, __ATOMIC_RELAXED) % 2)
+			r = __gmem_convert(gmem_fd, private, offset, size, flags,
+					   &error_offset);
+		else
+			r = __gmem_set_attributes(gmem_fd, attributes, offset, size,
+						  &error_offset);
+		if (!r) {
 			if (nr_tries)
 				count(common, OP_BUSY_RETRY);
 			return true;
 		}
 
-		TEST_ASSERT(private && errno == EAGAIN,
+		TEST_ASSERT(private && r == -EAGAIN,
 			    "To %s, pages %u + %u: %s", private ? "private" : "shared",
-			    page, n, strerror(errno));
-		TEST_ASSERT(!(c.error_offset % PAGE_SIZE) &&
-			    c.error_offset >= (uint64_t)page * PAGE_SIZE &&
-			    c.error_offset < (uint64_t)(page + n) * PAGE_SIZE,
-			    "Pages %u + %u busy at 0x%llx", page, n, c.error_offset);
+			    page, n, strerror(-r));
+		TEST_ASSERT(!(error_offset % PAGE_SIZE) && error_offset >= offset &&
+			    error_offset < offset + size,
+			    "Pages %u + %u busy at 0x%lx", page, n, error_offset);
 
-		i = c.error_offset / PAGE_SIZE - page;
+		i = error_offset / PAGE_SIZE - page;
 		if (held[i] ||
 		    __atomic_load_n(&holds[page + i], __ATOMIC_SEQ_CST) != before[i]) {
 			count(common, OP_BUSY);

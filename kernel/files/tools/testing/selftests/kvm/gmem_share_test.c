@@ -148,6 +148,7 @@ static void try_file(int fd)
 		.ranges = (uintptr_t)&range,
 		.nr = 1,
 	};
+	struct kvm_memory_attributes2 attributes = {};
 	struct kvm_gmem_freeze freeze = {};
 	struct kvm_gmem_share share = {};
 	static const int modes[] = {
@@ -164,6 +165,7 @@ static void try_file(int fd)
 
 	FAILS(ioctl(fd, KVM_GMEM_CONVERT_SHARED, &convert), ENOTTY);
 	FAILS(ioctl(fd, KVM_GMEM_CONVERT_PRIVATE, &convert), ENOTTY);
+	FAILS(ioctl(fd, KVM_SET_MEMORY_ATTRIBUTES2, &attributes), ENOTTY);
 	FAILS(ioctl(fd, KVM_GMEM_GET_RANGES, &get), ENOTTY);
 	FAILS(ioctl(fd, KVM_GMEM_FREEZE, &freeze), ENOTTY);
 	FAILS(ioctl(fd, KVM_GMEM_SHARE, &share), ENOTTY);

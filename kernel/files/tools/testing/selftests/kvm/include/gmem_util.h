@@ -82,6 +82,12 @@ int __gmem_convert(int fd, bool to_private, uint64_t offset, uint64_t size,
 void gmem_make_private(int fd, uint64_t offset, uint64_t size);
 void gmem_make_shared(int fd, uint64_t offset, uint64_t size);
 
+/* The other way to convert, KVM_SET_MEMORY_ATTRIBUTES2; 0 is shared. */
+int __gmem_set_attributes(int fd, uint64_t attributes, uint64_t offset,
+			  uint64_t size, uint64_t *error_offset);
+void gmem_set_attributes(int fd, uint64_t attributes, uint64_t offset,
+			 uint64_t size);
+
 /* A view of the same memory for another VM; memory that nothing changes; a copy. */
 int __gmem_link(struct kvm_vm *vm, int fd);
 int gmem_link(struct kvm_vm *vm, int fd);
@@ -99,6 +105,8 @@ int __gmem_get_ranges(int fd, struct kvm_gmem_get_ranges *arg);
 int gmem_get_ranges(int fd, uint64_t offset, uint64_t size, uint32_t flags,
 		    struct kvm_gmem_range *ranges, int max);
 bool gmem_is_private(int fd, uint64_t offset);
+/* The state of each page, by the runs and by fdinfo, is that of a model. */
+void gmem_check_states(int fd, const bool *private, uint64_t nr);
 uint64_t gmem_populated(int fd, uint64_t offset, uint64_t size);
 
 /*
@@ -108,6 +116,12 @@ uint64_t gmem_populated(int fd, uint64_t offset, uint64_t size);
 void gmem_send_fd(int sock, int fd);
 int __gmem_receive_fd(int sock);
 int gmem_receive_fd(int sock);
+
+/* A step of two processes: the one says so, the other waits for it. */
+void gmem_step(int fd);
+void gmem_await(int fd);
+/* Wait for a child's end, which has to be a good one. */
+void gmem_reap(pid_t pid);
 
 /* A short file of /proc or /sys: what is written to it, and its first line. */
 int __gmem_write_file(const char *path, const void *data, size_t len);

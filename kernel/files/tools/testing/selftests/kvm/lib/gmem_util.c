@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "gmem_util.h"
@@ -86,6 +87,39 @@ void gmem_make_private(int fd, uint64_t offset, uint64_t size)
 void gmem_make_shared(int fd, uint64_t offset, uint64_t size)
 {
 	gmem_convert(fd, false, offset, size);
+}
+
+int __gmem_set_attributes(int fd, uint64_t attributes, uint64_t offset,
+			  uint64_t size, uint64_t *error_offset)
+{
+	struct kvm_memory_attributes2 arg = {
+		.offset = offset,
+		.size = size,
+		.attributes = attributes,
+		.error_offset = -1ULL,
+	}, before = arg;
+	int r;
+
+	r = ioctl(fd, KVM_SET_MEMORY_ATTRIBUTES2, &arg) ? -errno : 0;
+
+	if (error_offset)
+		*error_offset = arg.error_offset;
+	/* Nothing else is an output, and that one only of a failure. */
+	if (r)
+		before.error_offset = arg.error_offset;
+	TEST_ASSERT(!memcmp(&arg, &before, sizeof(arg)), "an input has changed");
+	return r;
+}
+
+void gmem_set_attributes(int fd, uint64_t attributes, uint64_t offset,
+			 uint64_t size)
+{
+	uint64_t error_offset;
+	int r;
+
+	r = __gmem_set_attributes(fd, attributes, offset, size, &error_offset);
+	TEST_ASSERT(!r, "KVM_SET_MEMORY_ATTRIBUTES2 to %#lx of [%#lx, %#lx): %s at %#lx",
+		    attributes, offset, offset + size, strerror(-r), error_offset);
 }
 
 static int gmem_vm_ioctl(struct kvm_vm *vm, unsigned long request, int fd)
@@ -202,6 +236,32 @@ static int gmem_max_ranges(uint64_t size)
 	return size / getpagesize() + 1;
 }
 
+void gmem_check_states(int fd, const bool *private, uint64_t nr)
+{
+	struct kvm_gmem_range *ranges = calloc(nr, sizeof(*ranges));
+	uint64_t runs = 1, nr_private = private[0], i, j;
+	int n;
+
+	TEST_ASSERT(ranges, "out of memory");
+	for (i = 1; i < nr; i++) {
+		runs += private[i] != private[i - 1];
+		nr_private += private[i];
+	}
+
+	/* Without gaps, and merged. */
+	n = gmem_get_ranges(fd, 0, nr * getpagesize(), 0, ranges, nr);
+	TEST_ASSERT_EQ(n, runs);
+	for (i = 0, j = 0; i < n; i++)
+		for (; j < (ranges[i].offset + ranges[i].size) / getpagesize(); j++)
+			TEST_ASSERT(private[j] == !!(ranges[i].flags &
+						     KVM_GMEM_RANGE_PRIVATE),
+				    "page %lu has the wrong state", j);
+	free(ranges);
+
+	TEST_ASSERT_EQ(gmem_fdinfo(fd, "gmem-private"), nr_private * getpagesize());
+	TEST_ASSERT_EQ(gmem_fdinfo(fd, "gmem-shared"), (nr - nr_private) * getpagesize());
+}
+
 uint64_t gmem_populated(int fd, uint64_t offset, uint64_t size)
 {
 	int max = gmem_max_ranges(size), n;
@@ -269,6 +329,26 @@ int gmem_receive_fd(int sock)
 	TEST_ASSERT(fd >= 0, "no file came");
 
 	return fd;
+}
+
+void gmem_step(int fd)
+{
+	TEST_ASSERT(write(fd, "", 1) == 1, "write() to a pipe failed");
+}
+
+void gmem_await(int fd)
+{
+	char c;
+
+	TEST_ASSERT(read(fd, &c, 1) == 1, "the other process is gone");
+}
+
+void gmem_reap(pid_t pid)
+{
+	int status;
+
+	TEST_ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	TEST_ASSERT(!status, "the child failed: status %#x", status);
 }
 
 int __gmem_write_file(const char *path, const void *data, size_t len)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash disable=SC2034,SC2154,SC2016
 
-step_title="programs that know nothing but the installed headers: the interface, and a Linux guest"
+step_title="programs that know nothing but the installed headers: both interfaces, and a Linux guest"
 
 step_kernels=(lab)
 
@@ -11,9 +11,10 @@ build_uapi()
 	local dir=$build/uapi source=$top/kernel/lab/tests.d flags=(-O2 -Wall -Werror)
 
 	mkdir -p "$dir"
-	rm -f "$dir"/{uapi,vmm,init}
+	rm -f "$dir"/{uapi,attributes2,vmm,init}
 	kmake lab -s headers_install INSTALL_HDR_PATH="$dir"
 	gcc "${flags[@]}" -isystem "$dir/include" -o "$dir/uapi" "$source/uapi.c"
+	gcc "${flags[@]}" -isystem "$dir/include" -o "$dir/attributes2" "$top/examples/attributes2.c"
 	gcc "${flags[@]}" -isystem "$dir/include" -I "$top/examples/launcher" -pthread -o "$dir/vmm" \
 		"$source"/linux-guest/{vmm,memory,cpu,load}.c "$top/examples/launcher/acpi.c"
 	gcc "${flags[@]}" -static -s -o "$dir/init" "$source/linux-guest/init.c"
@@ -23,6 +24,7 @@ build_uapi()
 uapi_runs_lab=(
 	"interface,-default-VM==uapi default"
 	"interface,-protected-VM==uapi protected"
+	"the-interface-of-mainline==attributes2"
 	"Linux,-default-VM,-1-processor==vmm --cpus 1"
 	"Linux,-default-VM,-2-processors==vmm --cpus 2"
 	"Linux,-protected-VM,-1-processor==vmm --protected --cpus 1"
@@ -34,6 +36,7 @@ uapi_runs_lab=(
 uapi_runs_debug=(
 	"interface,-default-VM==uapi default"
 	"interface,-protected-VM==uapi protected"
+	"the-interface-of-mainline==attributes2"
 	"Linux,-protected-VM,-2-processors==vmm --limit 600 --protected"
 	"Linux,-default-VM,-2-processors==vmm --limit 600"
 )
@@ -46,7 +49,7 @@ uapi_driver='
 		name=${run%%=*} args=${run#*=*=}
 		begin=$(date +%s)
 		case $args in
-		uapi*) timeout -k 10 120 "$dir"/$args ;;
+		uapi* | attributes2) timeout -k 10 120 "$dir"/$args ;;
 		*) timeout -k 10 700 "$dir"/$args "$vmlinux" "$dir/init" ;;
 		esac >"$logs/$name.log" 2>&1
 		echo "$name $? $(($(date +%s) - begin))"

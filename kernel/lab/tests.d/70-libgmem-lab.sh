@@ -47,10 +47,10 @@ run_examples()
 	local name dir=$build/libgmem-examples
 
 	mkdir -p "$dir"
-	for name in probe numa guest dual; do
+	for name in probe numa guest dual attributes2; do
 		libgmem_cc "$dir/$name" "$top/examples/$name.c" "$build/libgmem-plain/libgmem/libgmem.a" -lnuma -lpthread
 	done
-	in_lab lab --timeout 120 -- sh -ec 'for name in probe numa guest dual; do
+	in_lab lab --timeout 120 -- sh -ec 'for name in probe numa guest dual attributes2; do
 		echo "--- $name"; "$1/$name"; done' - "$dir"
 }
 

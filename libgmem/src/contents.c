@@ -3,7 +3,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 
-#include "internal.h"
+#include "backend.h"
 
 int gmem_punch(const struct gmem *memory, int fd, uint64_t offset, uint64_t bytes)
 {
@@ -14,21 +14,18 @@ int gmem_punch(const struct gmem *memory, int fd, uint64_t offset, uint64_t byte
 static int discard_locked(struct gmem *memory, uint64_t offset, uint64_t bytes,
 			  struct gmem_error *error)
 {
-	const uint64_t page = memory->vm->page;
 	int r;
 
 	r = gmem_punch(memory, memory->fd, offset, bytes);
-	if (r >= 0 && memory->mode == GMEM_MODE_DUAL)
+	if (r >= 0 && memory->shared_fd != memory->fd)
 		r = gmem_punch(memory, memory->shared_fd, offset, bytes);
 	if (r < 0)
 		return gmem_fail(error, GMEM_STEP_DISCARD, r, gmem_gpa_of(memory, offset), offset,
 				 "Cannot free %#llx bytes at %#llx (errno %d).",
 				 (unsigned long long)bytes, (unsigned long long)offset, -r);
-	if (memory->residue) {
-		pthread_rwlock_wrlock(&memory->vm->lock);
-		gmem_bitmap_fill(memory->residue, offset / page, (offset + bytes) / page, false);
-		pthread_rwlock_unlock(&memory->vm->lock);
-	}
+	pthread_rwlock_wrlock(&memory->vm->lock);
+	gmem_note_residue(memory, offset, offset + bytes, false);
+	pthread_rwlock_unlock(&memory->vm->lock);
 	return 0;
 }
 
@@ -50,18 +47,19 @@ PUBLIC int gmem_discard(struct gmem *memory, uint64_t offset, uint64_t bytes,
 PUBLIC int gmem_zero(struct gmem *memory, uint64_t offset, uint64_t bytes, struct gmem_error *error)
 {
 	struct gmem_vm *vm;
+	const char *why;
 	int r;
 
 	r = gmem_check_range(memory, offset, bytes, error);
 	if (r)
 		return r;
 	vm = memory->vm;
-	if (memory->mode == GMEM_MODE_DUAL)
-		return gmem_fail(error, GMEM_STEP_DISCARD, -EOPNOTSUPP, GMEM_NOWHERE, offset,
-				 "Memory in dual mode cannot be zeroed in place: discard it.");
-	if (!(vm->caps & GMEM_CAP_ZERO))
+	why = memory->backend->no_zero;
+	if (!why)
+		why = gmem_vm_why_not(vm, GMEM_CAP_ZERO);
+	if (why)
 		return gmem_fail(error, GMEM_STEP_DISCARD, -EOPNOTSUPP, GMEM_NOWHERE, offset, "%s",
-				 gmem_vm_why_not(vm, GMEM_CAP_ZERO));
+				 why);
 	r = gmem_begin_change(vm, error);
 	if (r)
 		return r;

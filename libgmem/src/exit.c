@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* vCPU exits for conversions and memory faults. */
-#include "internal.h"
+#include "backend.h"
 
 /* From linux/kvm_para.h, of which only x86 has all. */
 #define HC_MAP_GPA_RANGE 12
@@ -37,7 +37,7 @@ static int classify_fault(struct gmem_vm *vm, const struct kvm_run *run, int run
 	const uint64_t mask = vm->page - 1;
 	const uint64_t gpa = run->memory_fault.gpa, last = gpa + run->memory_fault.size - 1;
 	uint64_t run_end;
-	const struct binding *b;
+	const struct piece *b;
 	uint32_t state;
 	size_t i;
 	int r;
@@ -60,7 +60,7 @@ static int classify_fault(struct gmem_vm *vm, const struct kvm_run *run, int run
 	if (!b || b->gpa > e->gpa) {
 		e->kind = GMEM_EXIT_UNBACKED;
 		r = 0;
-	} else if (b->memory->mode != GMEM_MODE_DUAL) {
+	} else if (!b->memory->backend->guest_accesses_ask) {
 		/*
 		 * The guest reaches such memory whatever its state is, and its accesses
 		 * carry none: the flag means nothing. To follow it would let any fault
@@ -186,12 +186,9 @@ PUBLIC int gmem_exit_handle(struct gmem_vm *vm, struct kvm_run *run, int run_res
 		r = refuse(error, -EINVAL, exit, "The guest requests an invalid range,");
 		break;
 	default:
-		/* What classify_hypercall() lets pass is a range of pages. */
-		if (!options && exit->flags & GMEM_EXIT_HYPERCALL)
-			r = gmem_convert_plainly(vm, exit->gpa, exit->bytes, exit->state, error);
-		else
-			r = gmem_convert(vm, exit->gpa, exit->bytes, exit->state, options, NULL,
-					 error);
+		/* What was decoded is a range of pages. */
+		r = gmem_convert_pages(vm, exit->gpa, exit->bytes, exit->state, options, NULL,
+				       error);
 	}
 	complete(run, exit, r);
 	/* A guest that asked has its answer; one that touched memory would do so

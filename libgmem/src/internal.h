@@ -54,11 +54,12 @@ extern const struct gmem_sys gmem_sys_real;
 
 #define GMEM_NR_CAPS 11
 
-struct binding {
-	uint64_t gpa;
+/* A part of a memory, and where the guest has it. What is bound is a list of these. */
+struct piece {
+	uint64_t gpa; /* GMEM_NOWHERE: wherever it is bound */
 	uint64_t bytes;
 	uint64_t offset;
-	struct gmem *memory; /* a reference */
+	struct gmem *memory; /* a reference, in the list */
 	uint32_t slot;
 };
 
@@ -87,7 +88,7 @@ struct gmem_vm {
 	sem_t change;		  /* one at a time changes the VM's memory */
 	atomic_uintptr_t changer; /* who holds it: gmem_self(), or 0 */
 	pthread_rwlock_t lock;
-	struct binding *bindings; /* by address */
+	struct piece *bindings; /* by address */
 	size_t nr_bindings;
 	size_t max_bindings;
 	struct gmem_listener *first, *last;
@@ -95,17 +96,17 @@ struct gmem_vm {
 
 struct gmem {
 	struct gmem_vm *vm;
+	const struct gmem_backend *backend;
 	atomic_uint refs;
-	uint32_t mode;
 	int fd;
-	int shared_fd; /* fd but in dual mode */
-	void *map;     /* the address that slots have; NULL in place */
+	int shared_fd; /* what is mapped: fd, or a memfd */
+	void *map;     /* the address that slots have; NULL where they need none */
 	uint64_t bytes;
 	uint64_t bound_bytes;
-	/* One bit a page; NULL where the mode has no use for it. */
-	unsigned long *private; /* dual: the state */
-	unsigned long *residue; /* dual: the unused side has memory still */
-	unsigned long *plan;	/* what the conversion that is under way changes */
+	/* notes.c: one bit a page; NULL where the backend has no use for it. */
+	unsigned long *private; /* the state */
+	unsigned long *residue; /* the unused side has memory still */
+	unsigned long *plan;	/* what the change that is under way concerns */
 	atomic_ullong conversions;
 	atomic_ullong refusals;
 };
@@ -134,7 +135,7 @@ static inline bool gmem_error_ok(const struct gmem_error *error)
 }
 
 /*
- * option.c: copy a caller's struct of its own size into one of ours, and the
+ * struct.c: copy a caller's struct of its own size into one of ours, and the
  * other way round. v1 is the size it had in version 1.0.
  */
 int gmem_copy_in(void *to, size_t size, size_t v1, const void *from);
@@ -153,26 +154,31 @@ void gmem_log(const struct gmem_vm *vm, const char *format, ...)
 int gmem_probe(struct gmem_vm *vm, struct gmem_error *error);
 
 /* memory.c */
+/* NULL if there is no such mode. */
+const struct gmem_backend *gmem_backend_of(uint32_t mode);
+/* The first that this VM has, or NULL. */
+const struct gmem_backend *gmem_first_backend(const struct gmem_vm *vm);
 int gmem_check_range(const struct gmem *memory, uint64_t offset, uint64_t bytes,
 		     struct gmem_error *error);
 uint64_t gmem_pages(const struct gmem *memory);
 /* A new descriptor by an ioctl of the VM, close-on-exec. */
 int gmem_ask_fd(struct gmem_vm *vm, unsigned long request, void *arg);
 int gmem_create_fd(struct gmem_vm *vm, uint64_t bytes, uint64_t flags);
+/* The memory's guest_memfd. */
+int gmem_create_guest_memfd(struct gmem *memory, uint64_t flags, struct gmem_error *error);
 /* A struct gmem with one reference, and all that it needs but its descriptors. */
-int gmem_reserve(struct gmem_vm *vm, uint64_t bytes, uint32_t mode, struct gmem **ret_memory,
-		 struct gmem_error *error);
+int gmem_reserve(struct gmem_vm *vm, uint64_t bytes, const struct gmem_backend *backend,
+		 struct gmem **ret_memory, struct gmem_error *error);
 int gmem_map_for_slots(struct gmem *memory, struct gmem_error *error);
 void gmem_release(struct gmem *memory);
 
-static inline bool gmem_ends_before(const struct binding *b, uint64_t gpa)
+/* slots.c: what is where; the caller holds either lock */
+static inline bool gmem_ends_before(const struct piece *b, uint64_t gpa)
 {
 	return b->gpa + (b->bytes - 1) < gpa;
 }
 
-/* bind.c: the caller holds either lock */
-/* Index of the first binding that ends above gpa; nr_bindings if there is none.
- */
+/* Index of the first binding that ends above gpa; nr_bindings if there is none. */
 static inline size_t gmem_find_binding(const struct gmem_vm *vm, uint64_t gpa)
 {
 	size_t first = 0, n = vm->nr_bindings;
@@ -190,21 +196,110 @@ static inline size_t gmem_find_binding(const struct gmem_vm *vm, uint64_t gpa)
 
 /* Where an offset is in the guest, or GMEM_NOWHERE. */
 uint64_t gmem_gpa_of(const struct gmem *memory, uint64_t offset);
+/* The same of an offset that is in a piece. */
+uint64_t gmem_piece_gpa(const struct piece *p, uint64_t offset);
+
+/*
+ * A range of addresses of a VM, or of one memory, as pieces: gmem_piece() has the i-th of
+ * [first, last), where there is one.
+ */
+struct target {
+	struct gmem_vm *vm;
+	struct gmem *memory; /* NULL: by address */
+	uint64_t start, end;
+	size_t first, last;
+	bool whole; /* one piece, wherever it is bound */
+};
+
+/* [start, end) of a memory as one piece. */
+static inline void gmem_aim_at_all(struct target *t, struct gmem *memory, uint64_t start,
+				   uint64_t end)
+{
+	*t = (struct target){memory->vm, memory, start, end, 0, 1, true};
+}
+
+/* What is bound of it; or, without a memory, of the addresses. */
+static inline void gmem_aim(struct target *t, struct gmem_vm *vm, struct gmem *memory,
+			    uint64_t start, uint64_t end)
+{
+	size_t first = 0, last = vm->nr_bindings;
+
+	if (!memory) {
+		first = last = gmem_find_binding(vm, start);
+		while (last < vm->nr_bindings && vm->bindings[last].gpa < end)
+			last++;
+	}
+	*t = (struct target){vm, memory, start, end, first, last, false};
+}
+
+static inline bool gmem_piece(const struct target *t, size_t i, struct piece *piece)
+{
+	const struct piece *b = &t->vm->bindings[i];
+	uint64_t base, from, to;
+
+	if (t->whole) {
+		*piece = (struct piece){GMEM_NOWHERE, t->end - t->start, t->start, t->memory, 0};
+		return true;
+	}
+	base = b->gpa;
+	if (t->memory) {
+		base = b->offset;
+		if (b->memory != t->memory || t->start >= base + b->bytes || t->end <= base)
+			return false;
+	}
+	from = t->start > base ? t->start - base : 0;
+	to = t->end - base < b->bytes ? t->end - base : b->bytes;
+	*piece = (struct piece){b->gpa + from, to - from, b->offset + from, b->memory, b->slot};
+	return true;
+}
 
 /* state.c */
+/* fn() gets each run of [offset, end); other than 0 ends that. *at is where a failure was. */
+typedef int (*gmem_run_fn)(void *data, const struct kvm_gmem_range *run);
+int gmem_walk(const struct gmem *memory, bool by_node, uint64_t offset, uint64_t end,
+	      gmem_run_fn fn, void *data, uint64_t *at);
 /* The run at offset, cut at end. */
 int gmem_run_at(const struct gmem *memory, uint64_t offset, uint64_t end, uint32_t *state,
 		uint64_t *run_end);
+static inline uint32_t gmem_run_state(const struct kvm_gmem_range *run)
+{
+	return run->flags & KVM_GMEM_RANGE_PRIVATE ? GMEM_STATE_PRIVATE : GMEM_STATE_SHARED;
+}
+
+static inline uint32_t gmem_other_state(uint32_t state)
+{
+	return GMEM_STATE_SHARED + GMEM_STATE_PRIVATE - state;
+}
+
 /* How much of a range of fd has memory; a failure is GMEM_STEP_QUERY. */
 int gmem_resident(const struct gmem *memory, int fd, uint64_t offset, uint64_t bytes,
 		  uint64_t *resident, struct gmem_error *error);
 
-/* convert.c */
-/* gmem_convert() without options, of what is known to be a range of pages and a state. */
-int gmem_convert_plainly(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uint32_t state,
-			 struct gmem_error *error);
-/* The attributes of a bound range (dual mode). */
-int gmem_set_attributes(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, bool private);
+/*
+ * notes.c: what the library notes about pages. Whoever changes what lookers see holds both
+ * locks; the plan is for changers only.
+ */
+int gmem_notes_reserve(struct gmem *memory);
+void gmem_notes_release(struct gmem *memory);
+/* The state, as gmem_backend's runs(): of memory without a note all is shared. */
+int gmem_noted_runs(const struct gmem *memory, uint64_t offset, uint64_t end, bool by_node,
+		    struct kvm_gmem_range *runs, uint32_t nr);
+void gmem_note_state(struct gmem *memory, uint64_t start, uint64_t end, uint32_t state);
+void gmem_note_residue(struct gmem *memory, uint64_t start, uint64_t end, bool left);
+/* What of a piece is in that state becomes the plan. A failure is said. */
+int gmem_plan(const struct piece *p, uint32_t state, bool *any, struct gmem_error *error);
+void gmem_unplan(struct gmem *memory, uint64_t start, uint64_t end);
+/*
+ * The planned run of a piece at or above *at, and *at becomes its end; or the last one below
+ * *limit, which becomes its begin. Of memory that has no plan it is all of the piece.
+ */
+bool gmem_next_run(const struct piece *p, uint64_t *at, struct piece *run);
+bool gmem_last_run(const struct piece *p, uint64_t *limit, struct piece *run);
+
+/* transaction.c: gmem_convert(), of what is known to be a range of whole pages. */
+int gmem_convert_pages(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uint32_t state,
+		       const struct gmem_convert_options *options,
+		       struct gmem_convert_result *result, struct gmem_error *error);
 
 /* contents.c */
 int gmem_punch(const struct gmem *memory, int fd, uint64_t offset, uint64_t bytes);
@@ -243,17 +338,24 @@ static inline void gmem_end_change(struct gmem_vm *vm)
 }
 
 /* listener.c */
-/* Ask all listeners, or stop at the first that refuses and roll back those
- * before. */
-int gmem_tell_prepare(struct gmem_vm *vm, const struct gmem_event *event, struct gmem_error *error);
-void gmem_tell_commit(struct gmem_vm *vm, const struct gmem_event *event);
-void gmem_tell_rollback(struct gmem_vm *vm, const struct gmem_event *event);
-/* The shared runs of a binding come, or go: [offset, offset + bytes) of it. */
-int gmem_tell_binding(struct gmem_vm *vm, const struct binding *binding, bool binds,
-		      struct gmem_listener *only, struct gmem_error *error);
-void gmem_commit_binding(struct gmem_vm *vm, const struct binding *binding, bool binds,
-			 struct gmem_listener *only);
-void gmem_rollback_binding(struct gmem_vm *vm, const struct binding *binding, bool binds,
-			   struct gmem_listener *only);
+/* What listeners are told; of one of them only, or of all where that is NULL. */
+struct news {
+	struct gmem_vm *vm;
+	struct gmem_listener *only;
+	uint32_t from, to;
+};
+
+/* Has anybody asked to be told? */
+static inline bool gmem_is_news(const struct news *news)
+{
+	return news->only || news->vm->first;
+}
+
+/* Of the planned runs of a bound piece. If one is refused, those before it are rolled back. */
+int gmem_prepare(const struct news *news, const struct piece *p, struct gmem_error *error);
+void gmem_commit(const struct news *news, const struct piece *p);
+void gmem_roll_back(const struct news *news, const struct piece *p);
+/* Of all of a piece, planned or not. */
+void gmem_commit_all(const struct news *news, const struct piece *p);
 
 #endif

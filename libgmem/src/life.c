@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Linking memory to another VM, freezing it, cloning it. */
-#include "internal.h"
+#include "backend.h"
 
 /* Can that be done with this memory at all? */
 static int check_life(const struct gmem *memory, const struct gmem_vm *vm, uint64_t cap,
 		      uint32_t step, struct gmem_error *error)
 {
-	const char *why = NULL;
+	const char *why = memory->backend->no_life;
 
-	if (memory->mode == GMEM_MODE_DUAL)
-		why = "In dual mode memory cannot be linked, frozen or cloned: states belong to "
-		      "the VM.";
-	else if (!(vm->caps & cap))
+	if (!why)
 		why = gmem_vm_why_not(vm, cap);
 	if (!why)
 		return 0;
@@ -39,7 +36,7 @@ static int take_over(struct gmem *from, struct gmem_vm *vm, unsigned long reques
 	struct gmem *memory;
 	int r;
 
-	r = gmem_reserve(vm, from->bytes, from->mode, &memory, error);
+	r = gmem_reserve(vm, from->bytes, from->backend, &memory, error);
 	if (r)
 		return r;
 	r = gmem_ask_fd(vm, request, &args);
@@ -49,7 +46,7 @@ static int take_over(struct gmem *from, struct gmem_vm *vm, unsigned long reques
 			  request == KVM_GMEM_CLONE ? "clone" : "link", reason(r, request), -r);
 	} else {
 		memory->fd = memory->shared_fd = r;
-		r = gmem_map_for_slots(memory, error);
+		r = memory->backend->map ? memory->backend->map(memory, error) : 0;
 	}
 	if (r) {
 		gmem_release(memory);

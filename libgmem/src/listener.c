@@ -2,14 +2,41 @@
 /* Listeners, which map shared memory for devices. */
 #include "internal.h"
 
-static void roll_back(struct gmem_listener *from, const struct gmem_event *event)
+static struct gmem_event event_of(const struct news *news, const struct piece *run)
 {
-	for (; from; from = from->prev)
+	return (struct gmem_event){
+		.size = sizeof(struct gmem_event),
+		.memory = run->memory,
+		.gpa = run->gpa,
+		.offset = run->offset,
+		.bytes = run->bytes,
+		.slot = run->slot,
+		.from = news->from,
+		.to = news->to,
+	};
+}
+
+/* The listeners that are told: the first, and those after it. */
+static struct gmem_listener *first_of(const struct news *news)
+{
+	return news->only ? news->only : news->vm->first;
+}
+
+static struct gmem_listener *after(const struct news *news, const struct gmem_listener *listener)
+{
+	return news->only ? NULL : listener->next;
+}
+
+/* From that one on, backwards. */
+static void roll_back(const struct news *news, struct gmem_listener *from,
+		      const struct gmem_event *event)
+{
+	for (; from; from = news->only ? NULL : from->prev)
 		if (from->ops.rollback)
 			from->ops.rollback(from->data, event);
 }
 
-static int ask(struct gmem_listener *listener, const struct gmem_event *event,
+static int ask(const struct gmem_listener *listener, const struct gmem_event *event,
 	       struct gmem_error *error)
 {
 	int r;
@@ -26,181 +53,93 @@ static int ask(struct gmem_listener *listener, const struct gmem_event *event,
 			 (unsigned long long)event->bytes, (unsigned long long)event->gpa, -r);
 }
 
-int gmem_tell_prepare(struct gmem_vm *vm, const struct gmem_event *event, struct gmem_error *error)
+static int ask_all(const struct news *news, const struct gmem_event *event,
+		   struct gmem_error *error)
 {
 	struct gmem_listener *listener;
 	int r;
 
-	for (listener = vm->first; listener; listener = listener->next) {
+	for (listener = first_of(news); listener; listener = after(news, listener)) {
 		r = ask(listener, event, error);
 		if (r) {
-			roll_back(listener->prev, event);
+			roll_back(news, news->only ? NULL : listener->prev, event);
 			return r;
 		}
 	}
 	return 0;
 }
 
-void gmem_tell_commit(struct gmem_vm *vm, const struct gmem_event *event)
+static void roll_back_below(const struct news *news, const struct piece *p, uint64_t limit)
 {
+	struct gmem_event event;
+	struct piece run;
+
+	while (gmem_last_run(p, &limit, &run)) {
+		event = event_of(news, &run);
+		roll_back(news, news->only ? news->only : news->vm->last, &event);
+	}
+}
+
+int gmem_prepare(const struct news *news, const struct piece *p, struct gmem_error *error)
+{
+	uint64_t at = p->offset;
+	struct gmem_event event;
+	struct piece run;
+	int r;
+
+	if (!gmem_is_news(news))
+		return 0;
+	while (gmem_next_run(p, &at, &run)) {
+		event = event_of(news, &run);
+		r = ask_all(news, &event, error);
+		if (r) {
+			roll_back_below(news, p, run.offset);
+			return r;
+		}
+	}
+	return 0;
+}
+
+void gmem_commit_all(const struct news *news, const struct piece *p)
+{
+	const struct gmem_event event = event_of(news, p);
 	struct gmem_listener *listener;
 
-	for (listener = vm->first; listener; listener = listener->next)
+	for (listener = first_of(news); listener; listener = after(news, listener))
 		if (listener->ops.commit)
-			listener->ops.commit(listener->data, event);
+			listener->ops.commit(listener->data, &event);
 }
 
-void gmem_tell_rollback(struct gmem_vm *vm, const struct gmem_event *event)
+void gmem_commit(const struct news *news, const struct piece *p)
 {
-	roll_back(vm->last, event);
+	uint64_t at = p->offset;
+	struct piece run;
+
+	while (gmem_is_news(news) && gmem_next_run(p, &at, &run))
+		gmem_commit_all(news, &run);
 }
 
-/*
- * What of a binding is shared goes into the memory's plan first: from then on nothing
- * has to be asked that might not be answered. Shared memory has no plan; all of it is.
- * The caller holds 'change'.
- */
-static int plan_shared(const struct binding *b, struct gmem_error *error)
+void gmem_roll_back(const struct news *news, const struct piece *p)
 {
-	const uint64_t page = b->memory->vm->page, end = b->offset + b->bytes;
-	uint64_t at, run_end;
-	uint32_t state;
-	int r;
-
-	if (!b->memory->plan)
-		return 0;
-	for (at = b->offset; at < end; at = run_end) {
-		r = gmem_run_at(b->memory, at, end, &state, &run_end);
-		if (r < 0)
-			return gmem_fail(error, GMEM_STEP_QUERY, r, b->gpa + (at - b->offset), at,
-					 "The kernel does not report what is private (errno %d).",
-					 -r);
-		gmem_bitmap_fill(b->memory->plan, at / page, run_end / page,
-				 state == GMEM_STATE_SHARED);
-	}
-	return 0;
+	if (gmem_is_news(news))
+		roll_back_below(news, p, p->offset + p->bytes);
 }
 
-static void shared_event(const struct binding *b, bool binds, uint64_t start, uint64_t end,
-			 struct gmem_event *event)
-{
-	*event = (struct gmem_event){
-		.size = sizeof(*event),
-		.memory = b->memory,
-		.gpa = b->gpa + (start - b->offset),
-		.offset = start,
-		.bytes = end - start,
-		.slot = b->slot,
-		.from = binds ? GMEM_STATE_UNBACKED : GMEM_STATE_SHARED,
-		.to = binds ? GMEM_STATE_SHARED : GMEM_STATE_UNBACKED,
-	};
-}
-
-/* The planned run of a binding at or above *at; *at is set to its end. */
-static bool next_run(const struct binding *b, bool binds, uint64_t *at, struct gmem_event *event)
-{
-	const uint64_t page = b->memory->vm->page, limit = b->offset + b->bytes;
-	uint64_t start = *at, end = limit;
-
-	if (b->memory->plan) {
-		start = page * gmem_bitmap_find(b->memory->plan, start / page, limit / page, true);
-		end = page * gmem_bitmap_find(b->memory->plan, start / page, limit / page, false);
-	}
-	if (start >= limit)
-		return false;
-	shared_event(b, binds, start, end, event);
-	*at = end;
-	return true;
-}
-
-/* The last planned run that ends at *limit or below; *limit is set to its begin. */
-static bool last_run(const struct binding *b, bool binds, uint64_t *limit, struct gmem_event *event)
-{
-	const uint64_t page = b->memory->vm->page;
-	uint64_t start = b->offset, end = *limit;
-
-	if (b->memory->plan) {
-		end /= page;
-		if (!gmem_bitmap_last_run(b->memory->plan, b->offset / page, &start, &end))
-			return false;
-		start *= page;
-		end *= page;
-	} else if (end <= start) {
-		return false;
-	}
-	shared_event(b, binds, start, end, event);
-	*limit = start;
-	return true;
-}
-
-static void roll_back_below(struct gmem_vm *vm, const struct binding *b, bool binds, uint64_t limit,
-			    struct gmem_listener *only)
-{
-	struct gmem_event event;
-
-	while (last_run(b, binds, &limit, &event)) {
-		if (!only)
-			gmem_tell_rollback(vm, &event);
-		else if (only->ops.rollback)
-			only->ops.rollback(only->data, &event);
-	}
-}
-
-int gmem_tell_binding(struct gmem_vm *vm, const struct binding *b, bool binds,
-		      struct gmem_listener *only, struct gmem_error *error)
-{
-	uint64_t at = b->offset;
-	struct gmem_event event;
-	int r;
-
-	if (!only && !vm->first)
-		return 0;
-	r = plan_shared(b, error);
-	if (r)
-		return r;
-	while (next_run(b, binds, &at, &event)) {
-		r = only ? ask(only, &event, error) : gmem_tell_prepare(vm, &event, error);
-		if (r) {
-			roll_back_below(vm, b, binds, event.offset, only);
-			return r;
-		}
-	}
-	return 0;
-}
-
-void gmem_commit_binding(struct gmem_vm *vm, const struct binding *b, bool binds,
-			 struct gmem_listener *only)
-{
-	uint64_t at = b->offset;
-	struct gmem_event event;
-
-	if (!only && !vm->first)
-		return;
-	while (next_run(b, binds, &at, &event)) {
-		if (!only)
-			gmem_tell_commit(vm, &event);
-		else if (only->ops.commit)
-			only->ops.commit(only->data, &event);
-	}
-}
-
-void gmem_rollback_binding(struct gmem_vm *vm, const struct binding *b, bool binds,
-			   struct gmem_listener *only)
-{
-	if (only || vm->first)
-		roll_back_below(vm, b, binds, b->offset + b->bytes, only);
-}
-
+/* The listener is told of what is shared now, as if it were being bound. */
 static int add_locked(struct gmem_vm *vm, struct gmem_listener *listener, struct gmem_error *error)
 {
+	const struct news news = {vm, listener, GMEM_STATE_UNBACKED, GMEM_STATE_SHARED};
+	bool any = false;
 	size_t i;
 	int r;
 
 	for (i = 0; i < vm->nr_bindings; i++) {
-		r = gmem_tell_binding(vm, &vm->bindings[i], true, listener, error);
+		r = gmem_plan(&vm->bindings[i], GMEM_STATE_SHARED, &any, error);
+		if (!r)
+			r = gmem_prepare(&news, &vm->bindings[i], error);
 		if (r) {
 			while (i--)
-				gmem_rollback_binding(vm, &vm->bindings[i], true, listener);
+				gmem_roll_back(&news, &vm->bindings[i]);
 			return r;
 		}
 	}
@@ -211,7 +150,7 @@ static int add_locked(struct gmem_vm *vm, struct gmem_listener *listener, struct
 		vm->first = listener;
 	vm->last = listener;
 	for (i = 0; i < vm->nr_bindings; i++)
-		gmem_commit_binding(vm, &vm->bindings[i], true, listener);
+		gmem_commit(&news, &vm->bindings[i]);
 	return 0;
 }
 

@@ -3,7 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "backend.h"
 
 int gmem_ask_fd(struct gmem_vm *vm, unsigned long request, void *arg)
 {
@@ -28,53 +28,60 @@ int gmem_create_fd(struct gmem_vm *vm, uint64_t bytes, uint64_t flags)
 	return gmem_ask_fd(vm, KVM_CREATE_GUEST_MEMFD, &create);
 }
 
-static const struct {
-	uint64_t cap;
-	const char *name;
-} modes[] = {
-	[GMEM_MODE_INPLACE] = {GMEM_CAP_INPLACE, "in-place"},
-	[GMEM_MODE_DUAL] = {GMEM_CAP_DUAL, "dual"},
-	[GMEM_MODE_SHARED] = {GMEM_CAP_SHARED, "shared"},
-};
+/* In the order in which AUTO tries them. */
+static const struct gmem_backend *const backends[] = {&gmem_inplace, &gmem_dual, &gmem_shared};
 
-static int choose_mode(const struct gmem_vm *vm, struct gmem_options *opt, struct gmem_error *error)
+#define NR_BACKENDS (sizeof(backends) / sizeof(backends[0]))
+
+const struct gmem_backend *gmem_backend_of(uint32_t mode)
 {
-	if (opt->mode == GMEM_MODE_AUTO) {
-		if (gmem_vm_mode(vm, &opt->mode))
-			return gmem_fail(error, GMEM_STEP_CREATE, -EOPNOTSUPP, GMEM_NOWHERE,
-					 GMEM_NOWHERE, "%s", vm->why_not[2]);
-		/* Not shared where private was asked for: that would be to pretend. */
-		if (opt->mode == GMEM_MODE_SHARED && opt->initial == GMEM_STATE_PRIVATE)
-			return gmem_fail(error, GMEM_STEP_CREATE, -EOPNOTSUPP, GMEM_NOWHERE,
-					 GMEM_NOWHERE, "%s", gmem_vm_why_not(vm, GMEM_CAP_PRIVATE));
-	} else if (!(vm->caps & modes[opt->mode].cap)) {
-		return gmem_fail(error, GMEM_STEP_CREATE, -EOPNOTSUPP, GMEM_NOWHERE, GMEM_NOWHERE,
-				 "%s", gmem_vm_why_not(vm, modes[opt->mode].cap));
-	} else if (opt->mode == GMEM_MODE_SHARED && opt->initial == GMEM_STATE_PRIVATE) {
-		return gmem_bad(error, "Memory cannot be private in shared mode.");
-	}
-	if (!opt->initial)
-		opt->initial =
-			opt->mode == GMEM_MODE_SHARED ? GMEM_STATE_SHARED : GMEM_STATE_PRIVATE;
-	return 0;
+	size_t i;
+
+	for (i = 0; i < NR_BACKENDS; i++)
+		if (backends[i]->mode == mode)
+			return backends[i];
+	return NULL;
 }
 
-/* The maps that conversions need, so that these need not allocate. */
-static int reserve_maps(struct gmem *memory)
+const struct gmem_backend *gmem_first_backend(const struct gmem_vm *vm)
 {
-	const struct gmem_sys *sys = memory->vm->sys;
-	size_t words = gmem_bitmap_words(gmem_pages(memory));
+	size_t i;
 
-	if (memory->mode == GMEM_MODE_SHARED)
-		return 0;
-	memory->plan = sys->alloc(words, sizeof(long));
-	if (!memory->plan)
-		return -ENOMEM;
-	if (memory->mode != GMEM_MODE_DUAL)
-		return 0;
-	memory->private = sys->alloc(words, sizeof(long));
-	memory->residue = sys->alloc(words, sizeof(long));
-	return memory->private && memory->residue ? 0 : -ENOMEM;
+	for (i = 0; i < NR_BACKENDS; i++)
+		if (vm->caps & backends[i]->cap)
+			return backends[i];
+	return NULL;
+}
+
+static int cannot(const struct gmem_vm *vm, uint64_t cap, struct gmem_error *error)
+{
+	return gmem_fail(error, GMEM_STEP_CREATE, -EOPNOTSUPP, GMEM_NOWHERE, GMEM_NOWHERE, "%s",
+			 gmem_vm_why_not(vm, cap));
+}
+
+static int choose(const struct gmem_vm *vm, struct gmem_options *opt,
+		  const struct gmem_backend **ret_backend, struct gmem_error *error)
+{
+	const struct gmem_backend *backend = gmem_backend_of(opt->mode);
+
+	if (opt->mode == GMEM_MODE_AUTO) {
+		backend = gmem_first_backend(vm);
+		if (!backend)
+			return cannot(vm, GMEM_CAP_SHARED, error);
+		/* Not shared where private was asked for: that would be to pretend. */
+		if (!backend->convert && opt->initial == GMEM_STATE_PRIVATE)
+			return cannot(vm, GMEM_CAP_PRIVATE, error);
+	} else if (!backend) {
+		return gmem_bad(error, "Mode %u does not exist.", opt->mode);
+	} else if (!(vm->caps & backend->cap)) {
+		return cannot(vm, backend->cap, error);
+	} else if (!backend->convert && opt->initial == GMEM_STATE_PRIVATE) {
+		return gmem_bad(error, "Memory cannot be private in %s mode.", backend->name);
+	}
+	if (!opt->initial)
+		opt->initial = backend->convert ? GMEM_STATE_PRIVATE : GMEM_STATE_SHARED;
+	*ret_backend = backend;
+	return 0;
 }
 
 void gmem_release(struct gmem *memory)
@@ -88,9 +95,7 @@ void gmem_release(struct gmem *memory)
 		sys->close(memory->shared_fd);
 	if (memory->fd >= 0)
 		sys->close(memory->fd);
-	sys->release(memory->plan);
-	sys->release(memory->private);
-	sys->release(memory->residue);
+	gmem_notes_release(memory);
 	sys->release(memory);
 	gmem_vm_put(vm);
 }
@@ -111,9 +116,6 @@ int gmem_map_for_slots(struct gmem *memory, struct gmem_error *error)
 	const struct gmem_sys *sys = memory->vm->sys;
 	int r;
 
-	/* In place there is no address that slots could need. */
-	if (memory->mode == GMEM_MODE_INPLACE)
-		return 0;
 	r = sys->mmap(memory->shared_fd, 0, memory->bytes, PROT_READ | PROT_WRITE, &memory->map);
 	if (r < 0)
 		return gmem_fail(error, GMEM_STEP_MAP, r, GMEM_NOWHERE, GMEM_NOWHERE,
@@ -127,39 +129,20 @@ int gmem_map_for_slots(struct gmem *memory, struct gmem_error *error)
 	return 0;
 }
 
-static int create(struct gmem *memory, uint32_t initial, struct gmem_error *error)
+int gmem_create_guest_memfd(struct gmem *memory, uint64_t flags, struct gmem_error *error)
 {
-	const struct gmem_sys *sys = memory->vm->sys;
-	uint64_t flags = 0;
-	int r;
+	int r = gmem_create_fd(memory->vm, memory->bytes, flags);
 
-	if (memory->mode != GMEM_MODE_DUAL) {
-		flags = GUEST_MEMFD_FLAG_MMAP;
-		if (initial == GMEM_STATE_SHARED)
-			flags |= GUEST_MEMFD_FLAG_INIT_SHARED;
-	}
-	r = gmem_create_fd(memory->vm, memory->bytes, flags);
 	if (r < 0)
 		return gmem_fail(error, GMEM_STEP_CREATE, r, GMEM_NOWHERE, GMEM_NOWHERE,
 				 "Cannot create a guest_memfd of %llu bytes (errno %d).",
 				 (unsigned long long)memory->bytes, -r);
 	memory->fd = memory->shared_fd = r;
-	if (memory->mode == GMEM_MODE_DUAL) {
-		memory->shared_fd = r = sys->memfd_create("gmem-shared");
-		if (r >= 0)
-			r = sys->ftruncate(memory->shared_fd, memory->bytes);
-		if (r < 0)
-			return gmem_fail(error, GMEM_STEP_CREATE, r, GMEM_NOWHERE, GMEM_NOWHERE,
-					 "Cannot create a memfd of %llu bytes (errno %d).",
-					 (unsigned long long)memory->bytes, -r);
-		if (initial == GMEM_STATE_PRIVATE)
-			gmem_bitmap_fill(memory->private, 0, gmem_pages(memory), true);
-	}
-	return gmem_map_for_slots(memory, error);
+	return 0;
 }
 
-int gmem_reserve(struct gmem_vm *vm, uint64_t bytes, uint32_t mode, struct gmem **ret_memory,
-		 struct gmem_error *error)
+int gmem_reserve(struct gmem_vm *vm, uint64_t bytes, const struct gmem_backend *backend,
+		 struct gmem **ret_memory, struct gmem_error *error)
 {
 	struct gmem *memory = vm->sys->alloc(1, sizeof(*memory));
 
@@ -168,11 +151,11 @@ int gmem_reserve(struct gmem_vm *vm, uint64_t bytes, uint32_t mode, struct gmem 
 				 "Not enough memory for a memory object.");
 	memory->vm = vm;
 	memory->bytes = bytes;
-	memory->mode = mode;
+	memory->backend = backend;
 	memory->fd = memory->shared_fd = -1;
 	atomic_init(&memory->refs, 1);
 	atomic_fetch_add_explicit(&vm->refs, 1, memory_order_relaxed);
-	if (reserve_maps(memory)) {
+	if (gmem_notes_reserve(memory)) {
 		gmem_release(memory);
 		return gmem_fail(error, GMEM_STEP_RESERVE, -ENOMEM, GMEM_NOWHERE, GMEM_NOWHERE,
 				 "Not enough memory for the maps of %llu bytes.",
@@ -186,6 +169,7 @@ PUBLIC int gmem_new(struct gmem_vm *vm, uint64_t bytes, const struct gmem_option
 		    struct gmem **ret_memory, struct gmem_error *error)
 {
 	struct gmem_options opt = GMEM_OPTIONS_INIT;
+	const struct gmem_backend *backend = NULL;
 	struct gmem *memory;
 	int r;
 
@@ -200,28 +184,27 @@ PUBLIC int gmem_new(struct gmem_vm *vm, uint64_t bytes, const struct gmem_option
 	}
 	if (opt.flags)
 		return gmem_bad(error, "Unknown flags %#llx.", (unsigned long long)opt.flags);
-	if (opt.mode > GMEM_MODE_SHARED)
-		return gmem_bad(error, "Mode %u does not exist.", opt.mode);
 	if (opt.initial > GMEM_STATE_PRIVATE)
 		return gmem_bad(error, "%u is not a valid initial state.", opt.initial);
 	if (!bytes || bytes % vm->page || bytes > INT64_MAX || (size_t)bytes != bytes)
 		return gmem_bad(error, "%llu bytes are not a multiple of the page size.",
 				(unsigned long long)bytes);
-	r = choose_mode(vm, &opt, error);
+	r = choose(vm, &opt, &backend, error);
 	if (r)
 		return r;
 
-	r = gmem_reserve(vm, bytes, opt.mode, &memory, error);
+	r = gmem_reserve(vm, bytes, backend, &memory, error);
 	if (r)
 		return r;
-	r = create(memory, opt.initial, error);
+	r = backend->create(memory, opt.initial, error);
+	if (!r && backend->map)
+		r = backend->map(memory, error);
 	if (r) {
 		gmem_release(memory);
 		return r;
 	}
 	gmem_log(vm, "created %llu bytes, %s mode, initially %s", (unsigned long long)bytes,
-		 modes[memory->mode].name,
-		 opt.initial == GMEM_STATE_PRIVATE ? "private" : "shared");
+		 backend->name, opt.initial == GMEM_STATE_PRIVATE ? "private" : "shared");
 	*ret_memory = memory;
 	return 0;
 }
@@ -247,7 +230,7 @@ PUBLIC uint64_t gmem_size(const struct gmem *memory)
 
 PUBLIC uint32_t gmem_mode(const struct gmem *memory)
 {
-	return memory ? memory->mode : GMEM_MODE_AUTO;
+	return memory ? memory->backend->mode : GMEM_MODE_AUTO;
 }
 
 PUBLIC int gmem_fd(const struct gmem *memory)

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "internal.h"
+#include "backend.h"
 
 #ifndef MPOL_PREFERRED_MANY
 #define MPOL_PREFERRED_MANY 5
@@ -79,16 +79,21 @@ static int set_policy(struct gmem *memory, uint64_t offset, uint64_t bytes, int 
 	return 0;
 }
 
+/* NULL: it can have one. */
+static const char *why_no_policy(const struct gmem *memory)
+{
+	if (memory->backend->no_policy)
+		return memory->backend->no_policy;
+	return gmem_vm_why_not(memory->vm, GMEM_CAP_POLICY);
+}
+
 static int need_policy(const struct gmem *memory, uint64_t offset, struct gmem_error *error)
 {
-	if (memory->mode == GMEM_MODE_DUAL)
-		return gmem_fail(error, GMEM_STEP_POLICY, -EOPNOTSUPP, GMEM_NOWHERE, offset,
-				 "Memory in dual mode has no policy: gmem_prealloc() can place "
-				 "it.");
-	if (!(memory->vm->caps & GMEM_CAP_POLICY))
-		return gmem_fail(error, GMEM_STEP_POLICY, -EOPNOTSUPP, GMEM_NOWHERE, offset, "%s",
-				 gmem_vm_why_not(memory->vm, GMEM_CAP_POLICY));
-	return 0;
+	const char *why = why_no_policy(memory);
+
+	if (!why)
+		return 0;
+	return gmem_fail(error, GMEM_STEP_POLICY, -EOPNOTSUPP, GMEM_NOWHERE, offset, "%s", why);
 }
 
 PUBLIC int gmem_set_policy(struct gmem *memory, uint64_t offset, uint64_t bytes, uint32_t policy,
@@ -212,7 +217,7 @@ static int allocate_run(struct gmem *memory, uint64_t offset, uint64_t end, uint
 {
 	if (end - offset > STEP_BYTES)
 		end = offset + STEP_BYTES;
-	if (memory->mode == GMEM_MODE_DUAL)
+	if (memory->shared_fd != memory->fd)
 		return allocate_side(memory, offset, end, next, error);
 	*next = end;
 	return do_allocate(memory, memory->fd, offset, end, error);
@@ -269,7 +274,7 @@ PUBLIC int gmem_prealloc(struct gmem *memory, uint64_t offset, uint64_t bytes,
 		r = to_words(nodes, words, error);
 	if (r)
 		return r;
-	if (nodes && (memory->mode == GMEM_MODE_DUAL || !(memory->vm->caps & GMEM_CAP_POLICY)))
+	if (nodes && why_no_policy(memory))
 		return allocate_as_task(memory, offset, bytes, words, progress, data, error);
 	if (nodes) {
 		r = set_policy(memory, offset, bytes, MPOL_BIND, words, error);
@@ -301,35 +306,20 @@ static int cannot_tell(struct tally *tally, int r, uint64_t offset)
 			 (unsigned long long)offset, -r);
 }
 
-#define RANGES 32
+static int add_run(void *data, const struct kvm_gmem_range *run)
+{
+	return run->populated ? add(data, run->node, run->populated, run->offset) : 0;
+}
 
 static int placed_by_kernel(struct gmem *memory, uint64_t offset, uint64_t bytes,
 			    struct tally *tally)
 {
-	struct kvm_gmem_range ranges[RANGES];
-	struct kvm_gmem_get_ranges get = {
-		.offset = offset,
-		.size = bytes,
-		.flags = KVM_GMEM_RANGES_BY_NODE,
-	};
-	uint32_t i;
+	uint64_t at;
 	int r;
 
-	while (get.size) {
-		get.ranges = (uintptr_t)ranges;
-		get.nr = RANGES;
-		r = memory->vm->sys->ioctl(memory->fd, KVM_GMEM_GET_RANGES, &get);
-		if (r < 0)
-			return cannot_tell(tally, r, get.offset);
-		for (i = 0; i < get.nr; i++) {
-			if (!ranges[i].populated)
-				continue;
-			r = add(tally, ranges[i].node, ranges[i].populated, ranges[i].offset);
-			if (r)
-				return r;
-		}
-	}
-	return 0;
+	r = gmem_walk(memory, true, offset, offset + bytes, add_run, tally, &at);
+	/* add_run() says what it is itself. */
+	return r < 0 && r != -ERANGE ? cannot_tell(tally, r, at) : r;
 }
 
 #define PAGES 128
@@ -397,11 +387,10 @@ PUBLIC int gmem_placement(struct gmem *memory, uint64_t offset, uint64_t bytes, 
 	if (!ret_bytes || !count || count > GMEM_MAX_NODES)
 		return gmem_bad(error, "The result is NULL, or does not have 1 to %d nodes.",
 				GMEM_MAX_NODES);
-	if (memory->mode == GMEM_MODE_INPLACE ||
-	    (memory->mode == GMEM_MODE_SHARED && memory->vm->caps & GMEM_CAP_RANGES)) {
+	if (memory->backend->nodes && memory->vm->caps & GMEM_CAP_RANGES) {
 		r = placed_by_kernel(memory, offset, bytes, &tally);
 	} else {
-		if (memory->mode == GMEM_MODE_DUAL) {
+		if (memory->shared_fd != memory->fd) {
 			r = gmem_resident(memory, memory->fd, offset, bytes, &resident, error);
 			if (r < 0)
 				return r;

@@ -1,52 +1,44 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Queries: states and statistics. */
-#include "internal.h"
+#include "backend.h"
 
-/* In place the kernel is asked: others may have views of the memory too. */
-static int kernel_run(const struct gmem *memory, uint64_t offset, uint64_t end, uint32_t *state,
-		      uint64_t *run_end)
+#define RUNS 32
+
+int gmem_walk(const struct gmem *memory, bool by_node, uint64_t offset, uint64_t end,
+	      gmem_run_fn fn, void *data, uint64_t *at)
 {
-	struct kvm_gmem_range range;
-	struct kvm_gmem_get_ranges get = {
-		.offset = offset,
-		.size = end - offset,
-		.ranges = (uintptr_t)&range,
-		.nr = 1,
-	};
-	int r;
+	const struct gmem_backend *backend = memory->backend;
+	struct kvm_gmem_range runs[RUNS];
+	int n, i, r;
 
-	do
-		r = memory->vm->sys->ioctl(memory->fd, KVM_GMEM_GET_RANGES, &get);
-	while (r == -EINTR);
-	if (r < 0)
-		return r;
-	*state = range.flags & KVM_GMEM_RANGE_PRIVATE ? GMEM_STATE_PRIVATE : GMEM_STATE_SHARED;
-	*run_end = range.offset + range.size;
+	for (*at = offset; *at < end; *at = runs[n - 1].offset + runs[n - 1].size) {
+		n = (by_node	     ? backend->nodes
+		     : backend->runs ? backend->runs
+				     : gmem_noted_runs)(memory, *at, end, by_node, runs, RUNS);
+		if (n < 0)
+			return n;
+		for (i = 0; i < n; i++) {
+			r = fn(data, &runs[i]);
+			if (r)
+				return r;
+		}
+	}
 	return 0;
 }
 
 int gmem_run_at(const struct gmem *memory, uint64_t offset, uint64_t end, uint32_t *state,
 		uint64_t *run_end)
 {
-	const uint64_t page = memory->vm->page;
-	bool private;
+	const struct gmem_backend *backend = memory->backend;
+	struct kvm_gmem_range run;
+	int r;
 
-	switch (memory->mode) {
-	case GMEM_MODE_INPLACE:
-		return kernel_run(memory, offset, end, state, run_end);
-	case GMEM_MODE_DUAL:
-		private
-		= gmem_bitmap_find(memory->private, offset / page, offset / page + 1, true) ==
-		  offset / page;
-		*state = private ? GMEM_STATE_PRIVATE : GMEM_STATE_SHARED;
-		*run_end = page *
-			   gmem_bitmap_find(memory->private, offset / page, end / page, !private);
-		return 0;
-	default:
-		*state = GMEM_STATE_SHARED;
-		*run_end = end;
-		return 0;
-	}
+	r = (backend->runs ? backend->runs : gmem_noted_runs)(memory, offset, end, false, &run, 1);
+	if (r < 0)
+		return r;
+	*state = gmem_run_state(&run);
+	*run_end = run.offset + run.size;
+	return 0;
 }
 
 static int cannot_query(int r, uint64_t offset, struct gmem_error *error)
@@ -84,7 +76,7 @@ PUBLIC int gmem_next_range(struct gmem_vm *vm, uint64_t gpa, uint64_t end,
 {
 	struct gmem_range range = GMEM_RANGE_INIT;
 	uint64_t limit, run_end;
-	const struct binding *b;
+	const struct piece *b;
 	int r = 0;
 	size_t i;
 
@@ -144,11 +136,19 @@ PUBLIC int gmem_next_offset_range(struct gmem *memory, uint64_t offset, uint64_t
 	return 1;
 }
 
+static int add_private(void *data, const struct kvm_gmem_range *run)
+{
+	uint64_t *bytes = data;
+
+	if (gmem_run_state(run) == GMEM_STATE_PRIVATE)
+		*bytes += run->size;
+	return 0;
+}
+
 PUBLIC int gmem_stats(struct gmem *memory, struct gmem_stats *ret_stats, struct gmem_error *error)
 {
 	struct gmem_stats stats = GMEM_STATS_INIT;
-	uint64_t offset, run_end;
-	uint32_t state;
+	uint64_t at;
 	int r;
 
 	if (!memory || !gmem_error_ok(error) || gmem_check_out(ret_stats, sizeof(stats)))
@@ -159,11 +159,7 @@ PUBLIC int gmem_stats(struct gmem *memory, struct gmem_stats *ret_stats, struct 
 	stats.refusals = atomic_load_explicit(&memory->refusals, memory_order_relaxed);
 	pthread_rwlock_rdlock(&memory->vm->lock);
 	stats.bound_bytes = memory->bound_bytes;
-	for (offset = 0, r = 0; !r && offset < memory->bytes; offset = run_end) {
-		r = gmem_run_at(memory, offset, memory->bytes, &state, &run_end);
-		if (!r && state == GMEM_STATE_PRIVATE)
-			stats.private_bytes += run_end - offset;
-	}
+	r = gmem_walk(memory, false, 0, memory->bytes, add_private, &stats.private_bytes, &at);
 	if (memory->residue)
 		stats.residue = memory->vm->page *
 				gmem_bitmap_count(memory->residue, 0, gmem_pages(memory));
@@ -173,7 +169,7 @@ PUBLIC int gmem_stats(struct gmem *memory, struct gmem_stats *ret_stats, struct 
 		return cannot_query(r, GMEM_NOWHERE, error);
 	r = resident_or_say(memory, memory->fd, 0, memory->bytes, GMEM_NOWHERE,
 			    &stats.resident_guest, error);
-	if (!r && memory->mode == GMEM_MODE_DUAL)
+	if (!r && memory->shared_fd != memory->fd)
 		r = resident_or_say(memory, memory->shared_fd, 0, memory->bytes, GMEM_NOWHERE,
 				    &stats.resident_shared, error);
 	if (r < 0)

@@ -3,7 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "internal.h"
+#include "backend.h"
 
 PUBLIC void gmem_version(unsigned int *ret_major, unsigned int *ret_minor)
 {
@@ -141,16 +141,14 @@ PUBLIC const char *gmem_vm_why_not(const struct gmem_vm *vm, uint64_t cap)
 
 PUBLIC int gmem_vm_mode(const struct gmem_vm *vm, uint32_t *ret_mode)
 {
+	const struct gmem_backend *backend;
+
 	if (!vm || !ret_mode)
 		return -EINVAL;
-	if (vm->caps & GMEM_CAP_INPLACE)
-		*ret_mode = GMEM_MODE_INPLACE;
-	else if (vm->caps & GMEM_CAP_DUAL)
-		*ret_mode = GMEM_MODE_DUAL;
-	else if (vm->caps & GMEM_CAP_SHARED)
-		*ret_mode = GMEM_MODE_SHARED;
-	else
+	backend = gmem_first_backend(vm);
+	if (!backend)
 		return -EOPNOTSUPP;
+	*ret_mode = backend->mode;
 	return 0;
 }
 

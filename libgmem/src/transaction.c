@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The conversion transaction: listeners prepare, the backend converts, listeners commit; or
+ * what was done is undone, last first. Nothing is allocated here.
+ */
+#include "backend.h"
+
+struct change {
+	struct target bound, all;
+	const struct target *parts; /* what changes: by address, what is bound */
+	const struct target *calls; /* what the backend is called with */
+	struct news news;
+	uint64_t flags;
+	bool planned;
+
+	/* What came of it. */
+	uint64_t residue;
+	uint64_t gpa;
+	uint64_t offset;
+	int32_t residue_error;
+	int undone; /* why something could not be undone, or 0 */
+};
+
+/* The pieces of a target, one after the other; those that cannot be converted do not change. */
+static inline bool next_piece(const struct target *t, size_t *i, struct piece *p)
+{
+	while (*i < t->last)
+		if (gmem_piece(t, (*i)++, p) && p->memory->backend->convert)
+			return true;
+	return false;
+}
+
+static inline bool last_piece(const struct target *t, size_t *i, struct piece *p)
+{
+	while (*i > t->first)
+		if (gmem_piece(t, --*i, p) && p->memory->backend->convert)
+			return true;
+	return false;
+}
+
+/* The memory of a part. */
+static inline struct gmem *memory_of(const struct change *c, size_t i)
+{
+	return c->parts->memory ? c->parts->memory : c->parts->vm->bindings[i].memory;
+}
+
+/* --- before: what is going to change? */
+
+/*
+ * Nobody to tell, and one call that is all or nothing: then the kernel knows best what has
+ * to be done. Anything else is planned.
+ */
+static bool needs_plan(const struct change *c)
+{
+	const size_t first = c->parts->first, last = c->parts->last;
+	const struct gmem_backend *backend;
+
+	if (gmem_is_news(&c->news) || last - first > 1)
+		return true;
+	if (first == last)
+		return false;
+	backend = memory_of(c, first)->backend;
+	return !backend->convert || backend->by_slot || (c->flags && !backend->zeroes);
+}
+
+/* What is always shared cannot become private. */
+static int check_private(const struct change *c, struct gmem_error *error)
+{
+	struct piece p;
+	size_t i;
+
+	if (c->news.to != GMEM_STATE_PRIVATE)
+		return 0;
+	for (i = c->parts->first; i < c->parts->last; i++)
+		if (gmem_piece(c->parts, i, &p) && !p.memory->backend->convert)
+			return gmem_fail(error, GMEM_STEP_CONVERT, -EOPNOTSUPP,
+					 gmem_piece_gpa(&p, p.offset), p.offset,
+					 "The memory is in %s mode, in which it cannot be private.",
+					 p.memory->backend->name);
+	return 0;
+}
+
+static void free_unused(struct change *c, struct gmem *memory, uint64_t start, uint64_t end,
+			uint32_t state)
+{
+	int r = memory->backend->free_unused(memory, start, end - start, state);
+
+	pthread_rwlock_wrlock(&memory->vm->lock);
+	gmem_note_residue(memory, start, end, r < 0);
+	pthread_rwlock_unlock(&memory->vm->lock);
+	if (r < 0) {
+		c->residue += end - start;
+		c->residue_error = r;
+	}
+}
+
+/* What could not be freed earlier: 0, or why it still cannot. */
+static int retry_residue(struct change *c, const struct piece *p)
+{
+	struct gmem *memory = p->memory;
+	const uint64_t page = memory->vm->page;
+	uint64_t at = p->offset / page, limit = (p->offset + p->bytes) / page, start, end, part;
+	uint32_t state;
+	int r = 0;
+
+	while ((start = gmem_bitmap_find(memory->residue, at, limit, true)) < limit) {
+		end = gmem_bitmap_find(memory->residue, start, limit, false);
+		for (at = start; at < end; at = part / page) {
+			const uint64_t before = c->residue;
+
+			gmem_run_at(memory, at * page, end * page, &state, &part);
+			free_unused(c, memory, at * page, part, state);
+			/*
+			 * The side that would be used from now on has old contents: a guest
+			 * must not see them.
+			 */
+			if (c->residue != before &&
+			    gmem_bitmap_find(memory->plan, at, part / page, true) < part / page)
+				r = c->residue_error;
+		}
+	}
+	return r;
+}
+
+static int plan(struct change *c, bool *any, struct gmem_error *error)
+{
+	size_t i = c->parts->first;
+	struct piece p;
+	int r;
+
+	r = check_private(c, error);
+	if (r)
+		return r;
+	while (next_piece(c->parts, &i, &p)) {
+		r = gmem_plan(&p, c->news.from, any, error);
+		if (r)
+			return r;
+		if (!p.memory->residue)
+			continue;
+		r = retry_residue(c, &p);
+		if (r < 0)
+			return gmem_fail(
+				error, GMEM_STEP_DISCARD, r, gmem_piece_gpa(&p, p.offset), p.offset,
+				"Cannot free old contents, which the guest would see (errno %d).",
+				-r);
+	}
+	return 0;
+}
+
+/* --- the listeners */
+
+/* Of pieces below that one. */
+static void roll_back(const struct change *c, size_t i)
+{
+	struct piece p;
+
+	while (last_piece(&c->bound, &i, &p))
+		gmem_roll_back(&c->news, &p);
+}
+
+static int prepare(const struct change *c, struct gmem_error *error)
+{
+	size_t i = c->bound.first;
+	struct piece p;
+	int r;
+
+	while (next_piece(&c->bound, &i, &p)) {
+		r = gmem_prepare(&c->news, &p, error);
+		if (r) {
+			roll_back(c, i - 1);
+			return r;
+		}
+	}
+	return 0;
+}
+
+static void commit(const struct change *c)
+{
+	size_t i = c->bound.first;
+	struct piece p;
+
+	while (next_piece(&c->bound, &i, &p))
+		gmem_commit(&c->news, &p);
+}
+
+/* --- the backend's part */
+
+/* It failed at that offset. */
+static int refuse(struct change *c, const struct piece *p, int r, uint64_t bad,
+		  struct gmem_error *error)
+{
+	const uint64_t gpa = gmem_piece_gpa(p, bad);
+
+	if (r == -EAGAIN || r == -EHWPOISON) {
+		c->gpa = gpa;
+		c->offset = bad;
+	}
+	return gmem_fail(error, GMEM_STEP_CONVERT, r, gpa, bad,
+			 r == -EAGAIN	   ? "The page at %#llx is in use, pinned or mapped for a "
+					     "device (errno %d)."
+			 : r == -EHWPOISON ? "The page at %#llx is poisoned (errno %d)."
+					   : "The kernel cannot convert at %#llx (errno %d).",
+			 (unsigned long long)(gpa == GMEM_NOWHERE ? bad : gpa), -r);
+}
+
+/* Where the backend does not zero: free what becomes shared, before it does. */
+static int empty(struct change *c, struct gmem_error *error)
+{
+	size_t i = c->parts->first;
+	struct piece p, run;
+	uint64_t at;
+	int r;
+
+	while (next_piece(c->parts, &i, &p)) {
+		if (p.memory->backend->zeroes)
+			continue;
+		for (at = p.offset; gmem_next_run(&p, &at, &run);) {
+			r = gmem_punch(p.memory, p.memory->shared_fd, run.offset, run.bytes);
+			if (r < 0)
+				return refuse(c, &run, r, run.offset, error);
+		}
+	}
+	return 0;
+}
+
+/*
+ * What does not go back has the new state, and is no part of the plan any more: the
+ * listeners commit it, and do not roll it back, so that all agree about what is so.
+ */
+static void keep(struct change *c, const struct piece *run, int reason)
+{
+	struct gmem *memory = run->memory;
+	const uint64_t start = run->offset, end = start + run->bytes;
+	struct target t;
+	struct piece p;
+	size_t i;
+
+	c->undone = reason;
+	gmem_aim(&t, memory->vm, memory, start, end);
+	for (i = t.first; i < t.last; i++)
+		if (gmem_piece(&t, i, &p))
+			gmem_commit_all(&c->news, &p);
+	gmem_unplan(memory, start, end);
+	if (memory->residue) {
+		c->residue += run->bytes;
+		c->residue_error = reason;
+	}
+	pthread_rwlock_wrlock(&memory->vm->lock);
+	gmem_note_state(memory, start, end, c->news.to);
+	gmem_note_residue(memory, start, end, true);
+	pthread_rwlock_unlock(&memory->vm->lock);
+}
+
+/* Convert back what is planned of a piece, below limit. */
+static void undo(struct change *c, const struct piece *p, uint64_t limit)
+{
+	struct piece run;
+	uint64_t bad;
+	int r;
+
+	while (gmem_last_run(p, &limit, &run)) {
+		r = run.memory->backend->convert(&run, c->news.from, 0, &bad);
+		if (r < 0)
+			keep(c, &run, r);
+	}
+}
+
+/* All of a piece, of which *done is the end that was converted; 0, or the failure at *bad. */
+static int convert_piece(const struct change *c, const struct piece *p, uint64_t *done,
+			 uint64_t *bad)
+{
+	const struct gmem_backend *backend = p->memory->backend;
+	uint64_t at = p->offset;
+	struct piece run;
+	int r;
+
+	*done = p->offset;
+	if (!backend->by_slot)
+		return backend->convert(p, c->news.to, c->flags, bad);
+	while (gmem_next_run(p, &at, &run)) {
+		r = backend->convert(&run, c->news.to, c->flags, bad);
+		if (r < 0)
+			return r;
+		*done = at;
+	}
+	return 0;
+}
+
+/* A piece failed, after *done and at bad; those before it have been converted. */
+__attribute__((noinline)) static int give_up(struct change *c, size_t i, const struct piece *failed,
+					     uint64_t done, uint64_t bad, int r,
+					     struct gmem_error *error)
+{
+	struct piece p;
+
+	refuse(c, failed, r, bad, error);
+	if (!c->planned)
+		return r;
+	undo(c, failed, done);
+	while (last_piece(c->calls, &i, &p))
+		undo(c, &p, p.offset + p.bytes);
+	if (c->undone)
+		gmem_fail(error, GMEM_STEP_ROLLBACK, r, c->gpa, bad,
+			  "Not converted (errno %d), and a part that was converted could not be "
+			  "converted back (errno %d).",
+			  -r, -c->undone);
+	return r;
+}
+
+static int convert_pieces(struct change *c, struct gmem_error *error)
+{
+	size_t i = c->calls->first;
+	uint64_t done, bad;
+	struct piece p;
+	int r;
+
+	while (next_piece(c->calls, &i, &p)) {
+		r = convert_piece(c, &p, &done, &bad);
+		if (r < 0)
+			return give_up(c, i - 1, &p, done, bad, r, error);
+	}
+	return 0;
+}
+
+/* --- all of it */
+
+static void discard_unused(struct change *c)
+{
+	size_t i = c->parts->first;
+	struct piece p, run;
+	uint64_t at;
+
+	while (next_piece(c->parts, &i, &p)) {
+		if (!p.memory->backend->free_unused)
+			continue;
+		for (at = p.offset; gmem_next_run(&p, &at, &run);)
+			free_unused(c, run.memory, run.offset, run.offset + run.bytes, c->news.to);
+	}
+}
+
+/* What is so now, and how often that came about. */
+static void note(const struct change *c, int failed)
+{
+	struct gmem *memory;
+	struct piece p;
+	size_t i;
+
+	for (i = c->parts->first; i < c->parts->last; i++) {
+		memory = memory_of(c, i);
+		atomic_fetch_add_explicit(failed ? &memory->refusals : &memory->conversions, 1,
+					  memory_order_relaxed);
+		if (failed || !memory->private || !gmem_piece(c->parts, i, &p))
+			continue;
+		pthread_rwlock_wrlock(&memory->vm->lock);
+		gmem_note_state(memory, p.offset, p.offset + p.bytes, c->news.to);
+		pthread_rwlock_unlock(&memory->vm->lock);
+	}
+}
+
+/* What precedes the backend's part: 0, and whether there is anything for it to do. */
+__attribute__((noinline)) static int begin(struct change *c, bool *any, struct gmem_error *error)
+{
+	int r;
+
+	*any = false;
+	r = plan(c, any, error);
+	if (r || !*any)
+		return r;
+	r = prepare(c, error);
+	if (r)
+		return r;
+	r = c->flags ? empty(c, error) : 0;
+	if (r)
+		roll_back(c, c->bound.last);
+	return r;
+}
+
+/* What follows it. */
+__attribute__((noinline)) static void end(struct change *c, int r)
+{
+	if (r) {
+		roll_back(c, c->bound.last);
+		return;
+	}
+	commit(c);
+	discard_unused(c);
+}
+
+static int try_once(struct change *c, struct gmem_error *error)
+{
+	bool any = true;
+	int r = 0;
+
+	c->planned = needs_plan(c);
+	if (c->planned)
+		r = begin(c, &any, error);
+	any &= !r;
+	if (any)
+		r = convert_pieces(c, error);
+	note(c, r);
+	if (c->planned && any)
+		end(c, r);
+	return r;
+}
+
+/* *opt is ours, or becomes a copy of what the caller has. */
+static int check_options(const struct gmem_convert_options *options,
+			 struct gmem_convert_options *opt, const struct gmem_convert_result *result,
+			 uint32_t state, struct gmem_error *error)
+{
+	int r;
+
+	if (result && gmem_check_out(result, sizeof(*result)))
+		return gmem_bad(error, "The size of the result is invalid.");
+	if (state != GMEM_STATE_SHARED && state != GMEM_STATE_PRIVATE)
+		return gmem_bad(error, "Memory cannot be converted to state %u.", state);
+	if (!options)
+		return 0;
+	r = gmem_copy_in(opt, sizeof(*opt), sizeof(*opt), options);
+	if (r)
+		return gmem_fail(error, GMEM_STEP_ARGUMENTS, r, GMEM_NOWHERE, GMEM_NOWHERE,
+				 "The size of the options, or what follows them, is invalid.");
+	if (opt->flags & ~GMEM_CONVERT_ZERO)
+		return gmem_bad(error, "Unknown flags %#llx.", (unsigned long long)opt->flags);
+	if (opt->flags & GMEM_CONVERT_ZERO && state == GMEM_STATE_PRIVATE)
+		return gmem_bad(error, "Memory that becomes private cannot be zeroed.");
+	return 0;
+}
+
+/* One attempt, of [start, end) of a memory, or of addresses where that is NULL. */
+static int attempt(struct change *c, struct gmem *memory, uint64_t start, uint64_t end,
+		   struct gmem_error *error)
+{
+	struct gmem_vm *vm = c->news.vm;
+	int r;
+
+	c->residue = 0;
+	c->gpa = c->offset = GMEM_NOWHERE;
+	c->residue_error = 0;
+	c->undone = 0;
+	r = gmem_begin_change(vm, error);
+	if (r)
+		return r;
+	gmem_aim(&c->bound, vm, memory, start, end);
+	c->parts = c->calls = &c->bound;
+	if (memory) {
+		gmem_aim_at_all(&c->all, memory, start, end);
+		c->parts = &c->all;
+		if (!memory->backend->by_slot)
+			c->calls = &c->all;
+	}
+	r = try_once(c, error);
+	gmem_end_change(vm);
+	return r;
+}
+
+/* Of a range of whole pages. */
+static inline int convert(struct gmem_vm *vm, struct gmem *memory, uint64_t start, uint64_t bytes,
+			  uint32_t state, const struct gmem_convert_options *options,
+			  struct gmem_convert_result *result, struct gmem_error *error)
+{
+	struct gmem_convert_options opt = GMEM_CONVERT_OPTIONS_INIT;
+	struct change c;
+	uint32_t n = 1;
+	int r;
+
+	r = check_options(options, &opt, result, state, error);
+	if (r)
+		return r;
+	c.news = (struct news){vm, NULL, gmem_other_state(state), state};
+	c.flags = opt.flags;
+	while ((r = attempt(&c, memory, start, start + bytes, error)) == -EAGAIN &&
+	       n < opt.attempts) {
+		if (opt.deadline_ns && vm->sys->now() >= opt.deadline_ns)
+			break;
+		if (opt.pause_us)
+			vm->sys->pause((uint64_t)opt.pause_us * 1000);
+		/* What is said is about the last attempt, and nothing if that succeeds. */
+		gmem_forget(error);
+		n++;
+	}
+	if (result) {
+		const struct gmem_convert_result answer = {
+			.size = sizeof(answer),
+			.residue = c.residue,
+			.busy_gpa = c.gpa,
+			.busy_offset = c.offset,
+			.attempts = n,
+			.residue_error = c.residue_error,
+		};
+
+		gmem_copy_out(result, &answer, sizeof(answer));
+	}
+	return r;
+}
+
+int gmem_convert_pages(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uint32_t state,
+		       const struct gmem_convert_options *options,
+		       struct gmem_convert_result *result, struct gmem_error *error)
+{
+	return convert(vm, NULL, gpa, bytes, state, options, result, error);
+}
+
+PUBLIC int gmem_convert(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uint32_t state,
+			const struct gmem_convert_options *options,
+			struct gmem_convert_result *result, struct gmem_error *error)
+{
+	if (!vm || !gmem_error_ok(error))
+		return gmem_bad(error, "The VM is NULL.");
+	if (!bytes || (gpa | bytes) & (vm->page - 1) || gpa + bytes < gpa)
+		return gmem_bad(error, "%#llx bytes at %#llx are not a range of whole pages.",
+				(unsigned long long)bytes, (unsigned long long)gpa);
+	return gmem_convert_pages(vm, gpa, bytes, state, options, result, error);
+}
+
+PUBLIC int gmem_convert_offset(struct gmem *memory, uint64_t offset, uint64_t bytes, uint32_t state,
+			       const struct gmem_convert_options *options,
+			       struct gmem_convert_result *result, struct gmem_error *error)
+{
+	int r = gmem_check_range(memory, offset, bytes, error);
+
+	if (r)
+		return r;
+	return convert(memory->vm, memory, offset, bytes, state, options, result, error);
+}

@@ -200,26 +200,18 @@ uint64_t gmem_gpa_of(const struct gmem *memory, uint64_t offset);
 uint64_t gmem_piece_gpa(const struct piece *p, uint64_t offset);
 
 /*
- * A range of addresses of a VM, or of one memory, as pieces: gmem_piece() has the i-th of
- * [first, last), where there is one.
+ * A range of addresses, or of a memory, as pieces: of each of these, what gmem_piece() says
+ * that there is of it.
  */
 struct target {
-	struct gmem_vm *vm;
+	const struct piece *pieces;
+	size_t nr;
 	struct gmem *memory; /* NULL: by address */
 	uint64_t start, end;
-	size_t first, last;
-	bool whole; /* one piece, wherever it is bound */
 };
 
-/* [start, end) of a memory as one piece. */
-static inline void gmem_aim_at_all(struct target *t, struct gmem *memory, uint64_t start,
-				   uint64_t end)
-{
-	*t = (struct target){memory->vm, memory, start, end, 0, 1, true};
-}
-
-/* What is bound of it; or, without a memory, of the addresses. */
-static inline void gmem_aim(struct target *t, struct gmem_vm *vm, struct gmem *memory,
+/* What is bound, at addresses, or of a memory. */
+static inline void gmem_aim(struct target *t, const struct gmem_vm *vm, struct gmem *memory,
 			    uint64_t start, uint64_t end)
 {
 	size_t first = 0, last = vm->nr_bindings;
@@ -229,19 +221,14 @@ static inline void gmem_aim(struct target *t, struct gmem_vm *vm, struct gmem *m
 		while (last < vm->nr_bindings && vm->bindings[last].gpa < end)
 			last++;
 	}
-	*t = (struct target){vm, memory, start, end, first, last, false};
+	*t = (struct target){vm->bindings + first, last - first, memory, start, end};
 }
 
 static inline bool gmem_piece(const struct target *t, size_t i, struct piece *piece)
 {
-	const struct piece *b = &t->vm->bindings[i];
-	uint64_t base, from, to;
+	const struct piece *b = &t->pieces[i];
+	uint64_t base = b->gpa, from, to;
 
-	if (t->whole) {
-		*piece = (struct piece){GMEM_NOWHERE, t->end - t->start, t->start, t->memory, 0};
-		return true;
-	}
-	base = b->gpa;
 	if (t->memory) {
 		base = b->offset;
 		if (b->memory != t->memory || t->start >= base + b->bytes || t->end <= base)

@@ -6,8 +6,11 @@
 #include "backend.h"
 
 struct change {
-	struct target bound, all;
-	const struct target *parts; /* what changes: by address, what is bound */
+	struct target bound;
+	/* By offset: all of it, wherever it is bound. */
+	struct piece piece;
+	struct target all;
+	const struct target *parts; /* what changes */
 	const struct target *calls; /* what the backend is called with */
 	struct news news;
 	uint64_t flags;
@@ -24,7 +27,7 @@ struct change {
 /* The pieces of a target, one after the other; those that cannot be converted do not change. */
 static inline bool next_piece(const struct target *t, size_t *i, struct piece *p)
 {
-	while (*i < t->last)
+	while (*i < t->nr)
 		if (gmem_piece(t, (*i)++, p) && p->memory->backend->convert)
 			return true;
 	return false;
@@ -32,16 +35,10 @@ static inline bool next_piece(const struct target *t, size_t *i, struct piece *p
 
 static inline bool last_piece(const struct target *t, size_t *i, struct piece *p)
 {
-	while (*i > t->first)
+	while (*i > 0)
 		if (gmem_piece(t, --*i, p) && p->memory->backend->convert)
 			return true;
 	return false;
-}
-
-/* The memory of a part. */
-static inline struct gmem *memory_of(const struct change *c, size_t i)
-{
-	return c->parts->memory ? c->parts->memory : c->parts->vm->bindings[i].memory;
 }
 
 /* --- before: what is going to change? */
@@ -52,14 +49,13 @@ static inline struct gmem *memory_of(const struct change *c, size_t i)
  */
 static bool needs_plan(const struct change *c)
 {
-	const size_t first = c->parts->first, last = c->parts->last;
 	const struct gmem_backend *backend;
 
-	if (gmem_is_news(&c->news) || last - first > 1)
+	if (gmem_is_news(&c->news) || c->parts->nr > 1)
 		return true;
-	if (first == last)
+	if (!c->parts->nr)
 		return false;
-	backend = memory_of(c, first)->backend;
+	backend = c->parts->pieces->memory->backend;
 	return !backend->convert || backend->by_slot || (c->flags && !backend->zeroes);
 }
 
@@ -71,7 +67,7 @@ static int check_private(const struct change *c, struct gmem_error *error)
 
 	if (c->news.to != GMEM_STATE_PRIVATE)
 		return 0;
-	for (i = c->parts->first; i < c->parts->last; i++)
+	for (i = 0; i < c->parts->nr; i++)
 		if (gmem_piece(c->parts, i, &p) && !p.memory->backend->convert)
 			return gmem_fail(error, GMEM_STEP_CONVERT, -EOPNOTSUPP,
 					 gmem_piece_gpa(&p, p.offset), p.offset,
@@ -124,7 +120,7 @@ static int retry_residue(struct change *c, const struct piece *p)
 
 static int plan(struct change *c, bool *any, struct gmem_error *error)
 {
-	size_t i = c->parts->first;
+	size_t i = 0;
 	struct piece p;
 	int r;
 
@@ -160,7 +156,7 @@ static void roll_back(const struct change *c, size_t i)
 
 static int prepare(const struct change *c, struct gmem_error *error)
 {
-	size_t i = c->bound.first;
+	size_t i = 0;
 	struct piece p;
 	int r;
 
@@ -176,7 +172,7 @@ static int prepare(const struct change *c, struct gmem_error *error)
 
 static void commit(const struct change *c)
 {
-	size_t i = c->bound.first;
+	size_t i = 0;
 	struct piece p;
 
 	while (next_piece(&c->bound, &i, &p))
@@ -206,7 +202,7 @@ static int refuse(struct change *c, const struct piece *p, int r, uint64_t bad,
 /* Where the backend does not zero: free what becomes shared, before it does. */
 static int empty(struct change *c, struct gmem_error *error)
 {
-	size_t i = c->parts->first;
+	size_t i = 0;
 	struct piece p, run;
 	uint64_t at;
 	int r;
@@ -237,7 +233,7 @@ static void keep(struct change *c, const struct piece *run, int reason)
 
 	c->undone = reason;
 	gmem_aim(&t, memory->vm, memory, start, end);
-	for (i = t.first; i < t.last; i++)
+	for (i = 0; i < t.nr; i++)
 		if (gmem_piece(&t, i, &p))
 			gmem_commit_all(&c->news, &p);
 	gmem_unplan(memory, start, end);
@@ -309,7 +305,7 @@ __attribute__((noinline)) static int give_up(struct change *c, size_t i, const s
 
 static int convert_pieces(struct change *c, struct gmem_error *error)
 {
-	size_t i = c->calls->first;
+	size_t i = 0;
 	uint64_t done, bad;
 	struct piece p;
 	int r;
@@ -326,7 +322,7 @@ static int convert_pieces(struct change *c, struct gmem_error *error)
 
 static void discard_unused(struct change *c)
 {
-	size_t i = c->parts->first;
+	size_t i = 0;
 	struct piece p, run;
 	uint64_t at;
 
@@ -345,8 +341,8 @@ static void note(const struct change *c, int failed)
 	struct piece p;
 	size_t i;
 
-	for (i = c->parts->first; i < c->parts->last; i++) {
-		memory = memory_of(c, i);
+	for (i = 0; i < c->parts->nr; i++) {
+		memory = c->parts->pieces[i].memory;
 		atomic_fetch_add_explicit(failed ? &memory->refusals : &memory->conversions, 1,
 					  memory_order_relaxed);
 		if (failed || !memory->private || !gmem_piece(c->parts, i, &p))
@@ -371,7 +367,7 @@ __attribute__((noinline)) static int begin(struct change *c, bool *any, struct g
 		return r;
 	r = c->flags ? empty(c, error) : 0;
 	if (r)
-		roll_back(c, c->bound.last);
+		roll_back(c, c->bound.nr);
 	return r;
 }
 
@@ -379,7 +375,7 @@ __attribute__((noinline)) static int begin(struct change *c, bool *any, struct g
 __attribute__((noinline)) static void end(struct change *c, int r)
 {
 	if (r) {
-		roll_back(c, c->bound.last);
+		roll_back(c, c->bound.nr);
 		return;
 	}
 	commit(c);
@@ -403,7 +399,7 @@ static int try_once(struct change *c, struct gmem_error *error)
 	return r;
 }
 
-/* *opt is ours, or becomes a copy of what the caller has. */
+/* *opt becomes a copy of the options, if there are some. */
 static int check_options(const struct gmem_convert_options *options,
 			 struct gmem_convert_options *opt, const struct gmem_convert_result *result,
 			 uint32_t state, struct gmem_error *error)
@@ -444,7 +440,8 @@ static int attempt(struct change *c, struct gmem *memory, uint64_t start, uint64
 	gmem_aim(&c->bound, vm, memory, start, end);
 	c->parts = c->calls = &c->bound;
 	if (memory) {
-		gmem_aim_at_all(&c->all, memory, start, end);
+		c->piece = (struct piece){GMEM_NOWHERE, end - start, start, memory, 0};
+		c->all = (struct target){&c->piece, 1, memory, start, end};
 		c->parts = &c->all;
 		if (!memory->backend->by_slot)
 			c->calls = &c->all;

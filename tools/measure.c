@@ -315,6 +315,7 @@ static void open_vm(struct bench *bench, struct measurement *ret)
 		uint64_t cap;
 		const char *name;
 	} modes[] = {{GMEM_MODE_INPLACE, GMEM_CAP_INPLACE, "in-place"},
+		     {GMEM_MODE_ATTRIBUTES, GMEM_CAP_ATTRIBUTES, "attributes"},
 		     {GMEM_MODE_DUAL, GMEM_CAP_DUAL, "dual"},
 		     {GMEM_MODE_SHARED, GMEM_CAP_SHARED, "shared"}};
 	const char *why = NULL;

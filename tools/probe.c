@@ -19,6 +19,7 @@ static const struct feature {
 	uint64_t cap;
 } features[] = {
 	{"inplace", "private memory in place", GMEM_CAP_INPLACE},
+	{"attributes", "the same, by Linux 7.4's ioctl", GMEM_CAP_ATTRIBUTES},
 	{"dual", "private beside shared memory", GMEM_CAP_DUAL},
 	{"shared", "shared memory of a guest_memfd", GMEM_CAP_SHARED},
 	{"policy", "NUMA policy", GMEM_CAP_POLICY},
@@ -98,7 +99,7 @@ static void find_out(struct probe *probe)
 			fail("%s: %s", kvm_types[type].name, probe->vms[type].why);
 	}
 	close(kvm);
-	if (any(probe, GMEM_CAP_INPLACE))
+	if (any(probe, GMEM_CAP_INPLACE | GMEM_CAP_ATTRIBUTES))
 		probe->status = 0;
 	else if (any(probe, GMEM_CAP_DUAL | GMEM_CAP_SHARED))
 		probe->status = STATUS_LESS;
@@ -161,7 +162,7 @@ static const char *placement_why_not(const struct probe *probe)
 {
 	if (probe->nodes == 1)
 		return "There is one node only that has memory which this process may use.";
-	if (!any(probe, GMEM_CAP_INPLACE | GMEM_CAP_DUAL | GMEM_CAP_SHARED))
+	if (!any(probe, GMEM_CAP_PRIVATE | GMEM_CAP_SHARED))
 		return "There is no guest memory to place.";
 	return NULL;
 }

@@ -13,7 +13,7 @@
 
 #include "launch.h"
 
-static const char *const mode_names[] = {"auto", "in-place", "dual", "shared"};
+static const char *const mode_names[] = {"auto", "in-place", "attributes", "dual", "shared"};
 
 /*
  * What the guest makes private again is gone from under the mapping at any time: whoever
@@ -162,7 +162,7 @@ void memory_open(struct machine *m)
 	if (gmem_new(memory->vm, options->bytes, &memory_options, &memory->memory, &error) < 0)
 		die("no %s memory: %s%s", options->shared ? "shared" : "private", error.message,
 		    options->shared ? "" : " (--shared does without.)");
-	if (!options->shared && gmem_mode(memory->memory) != GMEM_MODE_INPLACE) {
+	if (!options->shared && gmem_mode(memory->memory) == GMEM_MODE_DUAL) {
 		/* There is no reason where the mode was asked for by name. */
 		const char *why = gmem_vm_why_not(memory->vm, GMEM_CAP_INPLACE);
 

@@ -92,10 +92,11 @@ void gmem_version(unsigned int *ret_major, unsigned int *ret_minor);
 /* --- a VM */
 
 /* Modes: how private and shared memory are provided. gmem(7) has a table. */
-#define GMEM_MODE_AUTO UINT32_C(0)    /* the first of these that works */
-#define GMEM_MODE_INPLACE UINT32_C(1) /* the same pages; a conversion keeps contents */
-#define GMEM_MODE_DUAL UINT32_C(2)    /* a guest_memfd beside a memfd; contents are lost */
-#define GMEM_MODE_SHARED UINT32_C(3)  /* all memory is shared, always */
+#define GMEM_MODE_AUTO UINT32_C(0)	 /* the first of these that works */
+#define GMEM_MODE_INPLACE UINT32_C(1)	 /* the same pages; a conversion keeps contents */
+#define GMEM_MODE_ATTRIBUTES UINT32_C(2) /* the same, by Linux 7.4's ioctl, as announced */
+#define GMEM_MODE_DUAL UINT32_C(3)	 /* a guest_memfd beside a memfd; contents are lost */
+#define GMEM_MODE_SHARED UINT32_C(4)	 /* all memory is shared, always */
 
 /* Capabilities of a VM, found by probing. */
 #define GMEM_CAP_INPLACE (UINT64_C(1) << 0)	  /* GMEM_MODE_INPLACE */
@@ -109,6 +110,7 @@ void gmem_version(unsigned int *ret_major, unsigned int *ret_minor);
 #define GMEM_CAP_MAP_GPA_RANGE (UINT64_C(1) << 8) /* a guest can ask for conversions */
 #define GMEM_CAP_LINK (UINT64_C(1) << 9)	  /* gmem_relink() */
 #define GMEM_CAP_CLONE (UINT64_C(1) << 10)	  /* gmem_freeze(), gmem_clone() */
+#define GMEM_CAP_ATTRIBUTES (UINT64_C(1) << 11)	  /* GMEM_MODE_ATTRIBUTES */
 
 struct gmem_vm_options {
 	size_t size;
@@ -145,7 +147,10 @@ int gmem_vm_caps(const struct gmem_vm *vm, uint64_t *ret_caps);
  */
 const char *gmem_vm_why_not(const struct gmem_vm *vm, uint64_t cap);
 
-/* Store the mode that GMEM_MODE_AUTO selects for this VM; -EOPNOTSUPP if none works. */
+/*
+ * Store the mode that GMEM_MODE_AUTO selects for this VM, where no initial state is asked
+ * for; -EOPNOTSUPP if it selects none.
+ */
 int gmem_vm_mode(const struct gmem_vm *vm, uint32_t *ret_mode);
 
 /*
@@ -175,9 +180,10 @@ struct gmem_options {
 /* clang-format on */
 
 /*
- * Create a memory object of bytes, without allocating pages. With initial
- * GMEM_STATE_PRIVATE, GMEM_MODE_AUTO never selects GMEM_MODE_SHARED: if no other mode
- * works it is -EOPNOTSUPP, and error says why. The caller has one reference.
+ * Create a memory object of bytes, without allocating pages. GMEM_MODE_AUTO selects
+ * GMEM_MODE_SHARED if initial is GMEM_STATE_SHARED, or if it is 0 and the VM is an ordinary
+ * one. Otherwise, if no other mode works, it is -EOPNOTSUPP, and error says why. The caller
+ * has one reference.
  */
 int gmem_new(struct gmem_vm *vm, uint64_t bytes, const struct gmem_options *options,
 	     struct gmem **ret_memory, struct gmem_error *error);
@@ -203,9 +209,9 @@ int gmem_shared_fd(const struct gmem *memory);
 #define GMEM_MAP_DONTFORK (UINT64_C(1) << 2) /* do not inherit it on fork(2) */
 
 /*
- * Map shared memory. An access to a private page raises SIGBUS in GMEM_MODE_INPLACE, and
- * in GMEM_MODE_DUAL reaches a page of the memfd that the guest does not see. The caller
- * owns the mapping; it keeps the memory alive, but not the struct gmem.
+ * Map shared memory. An access to a private page raises SIGBUS in GMEM_MODE_INPLACE and
+ * GMEM_MODE_ATTRIBUTES, and in GMEM_MODE_DUAL reaches a page of the memfd that the guest does not
+ * see. The caller owns the mapping; it keeps the memory alive, but not the struct gmem.
  */
 int gmem_map(struct gmem *memory, uint64_t offset, uint64_t bytes, uint64_t flags,
 	     void **ret_address, struct gmem_error *error);
@@ -302,8 +308,9 @@ struct gmem_convert_options {
 /*
  * Zero the pages that become shared; -EINVAL to private. In dual mode contents are lost in
  * any case, and this frees what the host wrote to the memfd while the guest did not see it.
- * If the conversion of several slots fails, pages that are private again may have been
- * zeroed.
+ * In GMEM_MODE_ATTRIBUTES the pages are freed before they are converted. If the conversion
+ * of several slots fails, or one in that mode, pages that stayed or are private again may
+ * have been zeroed.
  */
 #define GMEM_CONVERT_ZERO (UINT64_C(1) << 0)
 
@@ -489,7 +496,7 @@ int gmem_discard(struct gmem *memory, uint64_t offset, uint64_t bytes, struct gm
 
 /*
  * Zero a range in place: no page is freed or allocated, and its state stays.
- * -EOPNOTSUPP without GMEM_CAP_ZERO, and in dual mode.
+ * -EOPNOTSUPP without GMEM_CAP_ZERO, and in the modes DUAL and ATTRIBUTES.
  */
 int gmem_zero(struct gmem *memory, uint64_t offset, uint64_t bytes, struct gmem_error *error);
 
@@ -500,8 +507,8 @@ int gmem_zero(struct gmem *memory, uint64_t offset, uint64_t bytes, struct gmem_
  * type. Contents, states and policy are common to both, so a conversion, zeroing or
  * discarding through one affects the other. Listeners of the other VM are not called, so
  * unbind there first. The memory is freed with the last object. -EOPNOTSUPP without
- * GMEM_CAP_LINK, and in dual mode; -EINVAL: the VM is of another type; -EPERM: another
- * process created the VM of memory. The caller has one reference.
+ * GMEM_CAP_LINK, and in the modes DUAL and ATTRIBUTES; -EINVAL: the VM is of another type; -EPERM:
+ * another process created the VM of memory. The caller has one reference.
  */
 int gmem_relink(struct gmem *memory, struct gmem_vm *vm, struct gmem **ret_memory,
 		struct gmem_error *error);
@@ -510,7 +517,8 @@ int gmem_relink(struct gmem *memory, struct gmem_vm *vm, struct gmem **ret_memor
  * Make the memory immutable; this cannot be undone. A write of a guest then causes an exit,
  * a write to a mapping raises SIGBUS, and converting, discarding, zeroing and allocating
  * are -EPERM. Freezing frozen memory succeeds. -EAGAIN: memory is in use (pinned), and
- * error says where. -EOPNOTSUPP without GMEM_CAP_CLONE, in dual mode, and for a clone.
+ * error says where. -EOPNOTSUPP without GMEM_CAP_CLONE, in the modes DUAL and ATTRIBUTES,
+ * and for a clone.
  */
 int gmem_freeze(struct gmem *memory, struct gmem_error *error);
 

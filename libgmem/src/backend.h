@@ -58,6 +58,7 @@ struct gmem_backend {
 };
 
 extern const struct gmem_backend gmem_inplace;
+extern const struct gmem_backend gmem_attributes;
 extern const struct gmem_backend gmem_dual;
 extern const struct gmem_backend gmem_shared;
 

@@ -52,7 +52,7 @@ extern const struct gmem_sys gmem_sys_real;
 #define GMEM_MAX_NODES 1024
 #define GMEM_NODE_WORDS (GMEM_MAX_NODES / (8 * sizeof(unsigned long)))
 
-#define GMEM_NR_CAPS 11
+#define GMEM_NR_CAPS 12
 
 /* A part of a memory, and where the guest has it. What is bound is a list of these. */
 struct piece {
@@ -83,6 +83,7 @@ struct gmem_vm {
 	uint64_t page;
 	uint64_t caps;
 	const char *why_not[GMEM_NR_CAPS];
+	bool for_private; /* its type is there for private memory */
 	gmem_log_fn log;
 	void *log_data;
 	sem_t change;		  /* one at a time changes the VM's memory */
@@ -156,8 +157,8 @@ int gmem_probe(struct gmem_vm *vm, struct gmem_error *error);
 /* memory.c */
 /* NULL if there is no such mode. */
 const struct gmem_backend *gmem_backend_of(uint32_t mode);
-/* The first that this VM has, or NULL. */
-const struct gmem_backend *gmem_first_backend(const struct gmem_vm *vm);
+/* What AUTO takes for memory that begins in that state (0: in any), or NULL. */
+const struct gmem_backend *gmem_auto_backend(const struct gmem_vm *vm, uint32_t initial);
 int gmem_check_range(const struct gmem *memory, uint64_t offset, uint64_t bytes,
 		     struct gmem_error *error);
 uint64_t gmem_pages(const struct gmem *memory);

@@ -29,7 +29,12 @@ int gmem_create_fd(struct gmem_vm *vm, uint64_t bytes, uint64_t flags)
 }
 
 /* In the order in which AUTO tries them. */
-static const struct gmem_backend *const backends[] = {&gmem_inplace, &gmem_dual, &gmem_shared};
+static const struct gmem_backend *const backends[] = {
+	&gmem_inplace,
+	&gmem_attributes,
+	&gmem_dual,
+	&gmem_shared,
+};
 
 #define NR_BACKENDS (sizeof(backends) / sizeof(backends[0]))
 
@@ -43,12 +48,14 @@ const struct gmem_backend *gmem_backend_of(uint32_t mode)
 	return NULL;
 }
 
-const struct gmem_backend *gmem_first_backend(const struct gmem_vm *vm)
+/* Memory that cannot be private is not what private memory, or a VM that is for it, gets. */
+const struct gmem_backend *gmem_auto_backend(const struct gmem_vm *vm, uint32_t initial)
 {
+	const bool shared = initial == GMEM_STATE_SHARED || (!initial && !vm->for_private);
 	size_t i;
 
 	for (i = 0; i < NR_BACKENDS; i++)
-		if (vm->caps & backends[i]->cap)
+		if (vm->caps & backends[i]->cap && (shared || backends[i]->convert))
 			return backends[i];
 	return NULL;
 }
@@ -65,12 +72,11 @@ static int choose(const struct gmem_vm *vm, struct gmem_options *opt,
 	const struct gmem_backend *backend = gmem_backend_of(opt->mode);
 
 	if (opt->mode == GMEM_MODE_AUTO) {
-		backend = gmem_first_backend(vm);
+		backend = gmem_auto_backend(vm, opt->initial);
+		if (!backend && gmem_auto_backend(vm, GMEM_STATE_SHARED))
+			return cannot(vm, GMEM_CAP_PRIVATE, error);
 		if (!backend)
 			return cannot(vm, GMEM_CAP_SHARED, error);
-		/* Not shared where private was asked for: that would be to pretend. */
-		if (!backend->convert && opt->initial == GMEM_STATE_PRIVATE)
-			return cannot(vm, GMEM_CAP_PRIVATE, error);
 	} else if (!backend) {
 		return gmem_bad(error, "Mode %u does not exist.", opt->mode);
 	} else if (!(vm->caps & backend->cap)) {

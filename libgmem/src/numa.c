@@ -285,8 +285,10 @@ PUBLIC int gmem_prealloc(struct gmem *memory, uint64_t offset, uint64_t bytes,
 }
 
 struct tally {
+	struct gmem *memory;
 	uint64_t *bytes;
 	unsigned int count;
+	bool failed; /* and the error says how */
 	struct gmem_error *error;
 };
 
@@ -304,22 +306,6 @@ static int cannot_tell(struct tally *tally, int r, uint64_t offset)
 	return gmem_fail(tally->error, GMEM_STEP_QUERY, r, GMEM_NOWHERE, offset,
 			 "The kernel does not report the node of the memory at %#llx (errno %d).",
 			 (unsigned long long)offset, -r);
-}
-
-static int add_run(void *data, const struct kvm_gmem_range *run)
-{
-	return run->populated ? add(data, run->node, run->populated, run->offset) : 0;
-}
-
-static int placed_by_kernel(struct gmem *memory, uint64_t offset, uint64_t bytes,
-			    struct tally *tally)
-{
-	uint64_t at;
-	int r;
-
-	r = gmem_walk(memory, true, offset, offset + bytes, add_run, tally, &at);
-	/* add_run() says what it is itself. */
-	return r < 0 && r != -ERANGE ? cannot_tell(tally, r, at) : r;
 }
 
 #define PAGES 128
@@ -374,11 +360,52 @@ static int placed_by_halves(struct gmem *memory, int fd, uint64_t offset, uint64
 	return r ? r : placed_by_halves(memory, fd, offset + half, bytes - half, tally);
 }
 
+/* As the kernel tells it. */
+static int add_run(void *data, const struct kvm_gmem_range *run)
+{
+	struct tally *tally = data;
+	int r = run->populated ? add(tally, run->node, run->populated, run->offset) : 0;
+
+	tally->failed = r < 0;
+	return r;
+}
+
+/* As mappings tell it, which private memory has none of. */
+static int place_run(void *data, const struct kvm_gmem_range *run)
+{
+	struct tally *tally = data;
+	struct gmem *memory = tally->memory;
+	uint64_t resident;
+	int r;
+
+	if (gmem_run_state(run) == GMEM_STATE_SHARED) {
+		r = placed_by_halves(memory, memory->shared_fd, run->offset, run->size, tally);
+	} else {
+		r = gmem_resident(memory, memory->fd, run->offset, run->size, &resident,
+				  tally->error);
+		if (!r && resident)
+			r = gmem_fail(tally->error, GMEM_STEP_QUERY, -EOPNOTSUPP, GMEM_NOWHERE,
+				      run->offset,
+				      "The kernel does not report the node of private memory.");
+	}
+	tally->failed = r < 0;
+	return r;
+}
+
+static int walk(struct gmem *memory, bool by_node, uint64_t offset, uint64_t bytes, gmem_run_fn fn,
+		struct tally *tally)
+{
+	uint64_t at;
+	int r = gmem_walk(memory, by_node, offset, offset + bytes, fn, tally, &at);
+
+	return r < 0 && !tally->failed ? cannot_tell(tally, r, at) : r;
+}
+
 PUBLIC int gmem_placement(struct gmem *memory, uint64_t offset, uint64_t bytes, uint64_t *ret_bytes,
 			  unsigned int count, struct gmem_error *error)
 {
-	uint64_t counted[GMEM_MAX_NODES] = {0}, resident;
-	struct tally tally = {counted, count, error};
+	uint64_t counted[GMEM_MAX_NODES] = {0};
+	struct tally tally = {memory, counted, count, false, error};
 	int r;
 
 	r = gmem_check_range(memory, offset, bytes, error);
@@ -387,21 +414,10 @@ PUBLIC int gmem_placement(struct gmem *memory, uint64_t offset, uint64_t bytes, 
 	if (!ret_bytes || !count || count > GMEM_MAX_NODES)
 		return gmem_bad(error, "The result is NULL, or does not have 1 to %d nodes.",
 				GMEM_MAX_NODES);
-	if (memory->backend->nodes && memory->vm->caps & GMEM_CAP_RANGES) {
-		r = placed_by_kernel(memory, offset, bytes, &tally);
-	} else {
-		if (memory->shared_fd != memory->fd) {
-			r = gmem_resident(memory, memory->fd, offset, bytes, &resident, error);
-			if (r < 0)
-				return r;
-			if (resident)
-				return gmem_fail(
-					error, GMEM_STEP_QUERY, -EOPNOTSUPP, GMEM_NOWHERE, offset,
-					"%s",
-					"The kernel does not report the node of private memory.");
-		}
-		r = placed_by_halves(memory, memory->shared_fd, offset, bytes, &tally);
-	}
+	if (memory->backend->nodes && memory->vm->caps & GMEM_CAP_RANGES)
+		r = walk(memory, true, offset, bytes, add_run, &tally);
+	else
+		r = walk(memory, false, offset, bytes, place_run, &tally);
 	if (!r)
 		memcpy(ret_bytes, counted, count * sizeof(*ret_bytes));
 	return r;

@@ -10,6 +10,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <linux/kvm_attributes2.h>
+
 #include "internal.h"
 
 static void has(struct gmem_vm *vm, uint64_t cap)
@@ -82,6 +84,32 @@ static int converts(struct gmem_vm *vm, int fd)
 	return r == -EINVAL ? 1 : no(r);
 }
 
+/*
+ * The same of mainline's; but a VM whose type has no private memory answers that as well, and
+ * so a page is converted, and back.
+ */
+static int converts_attributes(struct gmem_vm *vm, int fd, const char **ret_why)
+{
+	struct kvm_memory_attributes2 attributes = {0};
+	int r;
+
+	*ret_why = "The kernel does not convert by KVM_SET_MEMORY_ATTRIBUTES2: it is older than "
+		   "Linux 7.4, or kvm's gmem_in_place_conversion is off.";
+	r = vm->sys->ioctl(fd, KVM_SET_MEMORY_ATTRIBUTES2, &attributes);
+	if (r != -EINVAL)
+		return no(r);
+	*ret_why = "VMs of this type have no private memory that KVM_SET_MEMORY_ATTRIBUTES2 could "
+		   "convert: that takes SEV-SNP, TDX or KVM_X86_SW_PROTECTED_VM.";
+	attributes.size = vm->page;
+	attributes.attributes = KVM_MEMORY_ATTRIBUTE_PRIVATE;
+	r = vm->sys->ioctl(fd, KVM_SET_MEMORY_ATTRIBUTES2, &attributes);
+	if (r < 0)
+		return no(r);
+	attributes.attributes = 0;
+	r = vm->sys->ioctl(fd, KVM_SET_MEMORY_ATTRIBUTES2, &attributes);
+	return r < 0 ? no(r) : 1;
+}
+
 static int tells_ranges(struct gmem_vm *vm, int fd)
 {
 	struct kvm_gmem_range range;
@@ -122,13 +150,15 @@ static int clones(struct gmem_vm *vm, int fd)
 /* fd can be mapped, and is, twice. */
 static int probe_mapped(struct gmem_vm *vm, int fd, void *one, void *two)
 {
-	int ranges, convert, policy, zero, link, clone;
-	const char *no_policy;
+	int ranges, convert, attributes, policy, zero, link, clone;
+	const char *no_policy, *no_attributes;
 
 	if ((ranges = tells_ranges(vm, fd)) < 0)
 		return ranges;
 	if ((convert = converts(vm, fd)) < 0)
 		return convert;
+	if ((attributes = converts_attributes(vm, fd, &no_attributes)) < 0)
+		return attributes;
 	if ((policy = mbind_reaches(vm, one, two, &no_policy)) < 0)
 		return policy;
 	if ((zero = zeroes(vm, fd)) < 0)
@@ -151,6 +181,10 @@ static int probe_mapped(struct gmem_vm *vm, int fd, void *one, void *two)
 		      "The kernel converts in place, but does not tell what is private.");
 	else
 		has(vm, GMEM_CAP_INPLACE);
+	if (attributes)
+		has(vm, GMEM_CAP_ATTRIBUTES);
+	else
+		lacks(vm, GMEM_CAP_ATTRIBUTES, no_attributes);
 	if (policy)
 		has(vm, GMEM_CAP_POLICY);
 	else
@@ -177,6 +211,7 @@ static int probe_mapped(struct gmem_vm *vm, int fd, void *one, void *two)
 static void lacks_mapped(struct gmem_vm *vm, const char *why)
 {
 	lacks(vm, GMEM_CAP_INPLACE, why);
+	lacks(vm, GMEM_CAP_ATTRIBUTES, why);
 	lacks(vm, GMEM_CAP_SHARED, why);
 	lacks(vm, GMEM_CAP_RANGES, why);
 	lacks(vm, GMEM_CAP_POLICY, why);
@@ -214,44 +249,20 @@ static const char *no_fd(int error)
 				: "VMs of this type cannot have a guest_memfd.";
 }
 
-/* There is none that can be mapped and begins as shared, for that reason: what is there? */
-static int why_not_mapped(struct gmem_vm *vm, int reason, const char **ret_why,
-			  struct gmem_error *error)
-{
-	int r, fd;
-
-	*ret_why = no_fd(reason);
-	if (reason == -ENOTTY)
-		return 0;
-	r = scratch(vm, GUEST_MEMFD_FLAG_MMAP, &fd, error);
-	if (r)
-		return r;
-	if (fd >= 0) {
-		*ret_why = "A guest_memfd of this type of VM can be mapped, but cannot begin as "
-			   "shared (INIT_SHARED).";
-	} else {
-		r = scratch(vm, 0, &fd, error);
-		if (r)
-			return r;
-		if (fd >= 0)
-			*ret_why = "The kernel's guest_memfd cannot be mapped (Linux 6.18 or "
-				   "gmem's series), or not for VMs of this type.";
-	}
-	if (fd >= 0)
-		vm->sys->close(fd);
-	return 0;
-}
-
 static int probe_dual(struct gmem_vm *vm, struct gmem_error *error)
 {
 	int r, fd;
 
 	if (!(check(vm, KVM_CAP_MEMORY_ATTRIBUTES) & KVM_MEMORY_ATTRIBUTE_PRIVATE)) {
 		lacks(vm, GMEM_CAP_DUAL,
-		      "VMs of this type have no private memory beside shared memory: that takes "
-		      "SEV-SNP, TDX or KVM_X86_SW_PROTECTED_VM.");
+		      vm->caps & GMEM_CAP_ATTRIBUTES
+			      ? "While the kernel converts by KVM_SET_MEMORY_ATTRIBUTES2 there is "
+				"no private memory beside shared memory."
+			      : "VMs of this type have no private memory beside shared memory: "
+				"that takes SEV-SNP, TDX or KVM_X86_SW_PROTECTED_VM.");
 		return 0;
 	}
+	vm->for_private = true;
 	r = scratch(vm, 0, &fd, error);
 	if (r)
 		return r;
@@ -264,22 +275,11 @@ static int probe_dual(struct gmem_vm *vm, struct gmem_error *error)
 	return 0;
 }
 
-static int probe_shared(struct gmem_vm *vm, struct gmem_error *error)
+static int probe_file(struct gmem_vm *vm, int fd, struct gmem_error *error)
 {
 	void *one, *two;
-	const char *why;
-	int r, fd;
+	int r;
 
-	r = scratch(vm, GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED, &fd, error);
-	if (r)
-		return r;
-	if (fd < 0) {
-		r = why_not_mapped(vm, fd, &why, error);
-		if (!r)
-			lacks_mapped(vm, why);
-		return r;
-	}
-	has(vm, GMEM_CAP_SHARED);
 	r = vm->sys->mmap(fd, 0, vm->page, PROT_READ, &one);
 	if (r >= 0) {
 		r = vm->sys->mmap(fd, 0, vm->page, PROT_READ, &two);
@@ -289,11 +289,80 @@ static int probe_shared(struct gmem_vm *vm, struct gmem_error *error)
 		}
 		vm->sys->munmap(one, vm->page);
 	}
-	vm->sys->close(fd);
 	if (r < 0)
 		return gmem_fail(error, GMEM_STEP_PROBE, r, GMEM_NOWHERE, GMEM_NOWHERE,
 				 "Cannot find out what a guest_memfd can do (errno %d).", -r);
 	return 0;
+}
+
+/* A file that can be mapped, and is private at first: all that it is good for is conversion. */
+static int probe_private(struct gmem_vm *vm, int fd, struct gmem_error *error)
+{
+	static const char why[] =
+		"A guest_memfd of this type of VM can be mapped, but cannot begin "
+		"as shared (INIT_SHARED).";
+	const char *unused;
+	int r;
+
+	r = converts_attributes(vm, fd, &unused);
+	if (r < 0)
+		return gmem_fail(error, GMEM_STEP_PROBE, r, GMEM_NOWHERE, GMEM_NOWHERE,
+				 "Cannot find out what a guest_memfd can do (errno %d).", -r);
+	if (!r) {
+		lacks_mapped(vm, why);
+		return 0;
+	}
+	lacks(vm, GMEM_CAP_SHARED, why);
+	return probe_file(vm, fd, error);
+}
+
+/* There is none that can be mapped and begins as shared, for that reason: what is there? */
+static int probe_unmapped(struct gmem_vm *vm, int reason, struct gmem_error *error)
+{
+	int r, fd;
+
+	lacks_mapped(vm, no_fd(reason));
+	if (reason == -ENOTTY)
+		return 0;
+	r = scratch(vm, GUEST_MEMFD_FLAG_MMAP, &fd, error);
+	if (r)
+		return r;
+	if (fd >= 0) {
+		r = probe_private(vm, fd, error);
+	} else {
+		r = scratch(vm, 0, &fd, error);
+		if (fd >= 0)
+			lacks_mapped(vm, "The kernel's guest_memfd cannot be mapped (Linux 6.18 or "
+					 "gmem's series), or not for VMs of this type.");
+	}
+	if (fd >= 0)
+		vm->sys->close(fd);
+	return r;
+}
+
+static int probe_mappable(struct gmem_vm *vm, struct gmem_error *error)
+{
+	int r, fd;
+
+	r = scratch(vm, GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED, &fd, error);
+	if (r)
+		return r;
+	if (fd < 0)
+		return probe_unmapped(vm, fd, error);
+	has(vm, GMEM_CAP_SHARED);
+	r = probe_file(vm, fd, error);
+	vm->sys->close(fd);
+	return r;
+}
+
+/*
+ * Is the type of this VM one that is for private memory, whether or not there is any? It has
+ * one address space then, and others have a second one, for SMM. Where KVM is built without
+ * SMM this is not known.
+ */
+static bool is_for_private(const struct gmem_vm *vm)
+{
+	return check(vm, KVM_CAP_MULTI_ADDRESS_SPACE) == 1;
 }
 
 int gmem_probe(struct gmem_vm *vm, struct gmem_error *error)
@@ -316,13 +385,14 @@ int gmem_probe(struct gmem_vm *vm, struct gmem_error *error)
 		lacks_mapped(vm, old);
 		lacks(vm, GMEM_CAP_DUAL, old);
 	} else {
-		r = probe_shared(vm, error);
+		vm->for_private = is_for_private(vm);
+		r = probe_mappable(vm, error);
 		if (!r)
 			r = probe_dual(vm, error);
 		if (r)
 			return r;
 	}
-	if (vm->caps & (GMEM_CAP_INPLACE | GMEM_CAP_DUAL))
+	if (vm->caps & (GMEM_CAP_INPLACE | GMEM_CAP_ATTRIBUTES | GMEM_CAP_DUAL))
 		has(vm, GMEM_CAP_PRIVATE);
 	else
 		lacks(vm, GMEM_CAP_PRIVATE,

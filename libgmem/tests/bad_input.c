@@ -177,7 +177,7 @@ START_TEST(bad_numbers)
 	options.flags = 1;
 	fails(EINVAL, gmem_new(vm, SIZE, &options, &other, &err));
 	options.flags = 0;
-	options.mode = 4;
+	options.mode = NR_MODES + 1;
 	fails(EINVAL, gmem_new(vm, SIZE, &options, &other, &err));
 	options.mode = UINT32_MAX;
 	fails(EINVAL, gmem_new(vm, SIZE, &options, &other, &err));

@@ -2,6 +2,8 @@
 /* What the library does, in every mode alike where modes can be alike. */
 #include "world.h"
 
+#include "backend.h"
+
 #include <numa.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,12 +45,12 @@ END_TEST
 
 START_TEST(capabilities)
 {
-	static const uint64_t mode_caps[] = {0, GMEM_CAP_INPLACE, GMEM_CAP_DUAL, GMEM_CAP_SHARED};
 	uint64_t have = caps();
 	uint32_t mode;
 
 	ck_assert(have & mode_caps[world->mode]);
-	ck_assert(!(have & GMEM_CAP_PRIVATE) == !(have & (GMEM_CAP_INPLACE | GMEM_CAP_DUAL)));
+	ck_assert(!(have & GMEM_CAP_PRIVATE) ==
+		  !(have & (GMEM_CAP_INPLACE | GMEM_CAP_ATTRIBUTES | GMEM_CAP_DUAL)));
 	/* There is a reason for each that is missing, and none for the others. */
 	for (int bit = 0; bit < GMEM_NR_CAPS; bit++) {
 		const char *why = gmem_vm_why_not(vm, UINT64_C(1) << bit);
@@ -75,11 +77,10 @@ END_TEST
 START_TEST(modes)
 {
 	struct gmem_options options = GMEM_OPTIONS_INIT;
-	static const uint64_t mode_caps[] = {0, GMEM_CAP_INPLACE, GMEM_CAP_DUAL, GMEM_CAP_SHARED};
 	struct gmem *memory;
 	uint32_t mode;
 
-	for (options.mode = 1; options.mode <= 3; options.mode++) {
+	for (options.mode = 1; options.mode <= NR_MODES; options.mode++) {
 		memory = NULL;
 		if (caps() & mode_caps[options.mode]) {
 			ok(gmem_new(vm, SIZE, &options, &memory, &err));
@@ -389,7 +390,7 @@ START_TEST(contents)
 		ck_assert_uint_eq(map[3 * PAGE], 0);
 	}
 	ck_assert_uint_eq(map[4 * PAGE], 0x55);
-	if (caps() & GMEM_CAP_ZERO && world->mode != GMEM_MODE_DUAL) {
+	if (caps() & GMEM_CAP_ZERO && !memory->backend->no_zero) {
 		ok(gmem_zero(memory, 4 * PAGE, PAGE, &err));
 		ck_assert_uint_eq(map[4 * PAGE], 0);
 	} else {
@@ -542,7 +543,7 @@ START_TEST(placement_private)
 	uint64_t on[8] = {0};
 
 	ok(gmem_prealloc(memory, 0, 4 * PAGE, node_mask(1), NULL, NULL, &err));
-	if (world->mode == GMEM_MODE_DUAL) {
+	if (world->mode == GMEM_MODE_DUAL || world->mode == GMEM_MODE_ATTRIBUTES) {
 		/* Nobody can tell. */
 		fails(EOPNOTSUPP, gmem_placement(memory, 0, SIZE, on, 8, &err));
 		ok(gmem_placement(memory, 4 * PAGE, PAGE, on, 8, &err));

@@ -38,11 +38,11 @@ START_TEST(kept)
 	struct watcher *w;
 	int fd = gmem_fd(memory);
 
-	if (world->mode != GMEM_MODE_INPLACE)
+	if (!in_place())
 		return;
 	for (uint64_t p = 0; p < SIZE; p += PAGE)
 		fake_write(fd, p, 7);
-	/* The shortest way, the short one, the long one, by offset. */
+	/* Without a result and with one, over what no slot backs, by offset. */
 	ok(gmem_convert(vm, GPA, SIZE, GMEM_STATE_PRIVATE, NULL, NULL, &err));
 	ok(gmem_convert(vm, GPA, SIZE, GMEM_STATE_SHARED, NULL, NULL, &err));
 	ok(gmem_convert(vm, GPA, SIZE, GMEM_STATE_PRIVATE, NULL, &result, &err));
@@ -69,7 +69,7 @@ START_TEST(kept_by_rollback)
 	struct gmem_convert_options zero = GMEM_CONVERT_OPTIONS_INIT;
 	struct gmem *second;
 
-	if (world->mode != GMEM_MODE_INPLACE)
+	if (!in_place())
 		return;
 	second = memory_of(SIZE, GMEM_STATE_SHARED);
 	ok(gmem_bind(second, 4, GPA + SIZE, 0, SIZE, &err));
@@ -93,7 +93,7 @@ START_TEST(zeroed)
 {
 	int fd = gmem_fd(memory);
 
-	if (!(world->can.zero)) {
+	if (!world->can.zero) {
 		fails(EOPNOTSUPP, gmem_zero(memory, PAGE, PAGE, &err));
 		says(GMEM_STEP_DISCARD, GMEM_NOWHERE, PAGE);
 		return;
@@ -557,8 +557,9 @@ START_TEST(placed)
 	fails(ERANGE, gmem_placement(large, 0, 300 * PAGE, on, 1, &err));
 	says(GMEM_STEP_QUERY, GMEM_NOWHERE, 130 * PAGE);
 	gmem_unref(large);
-	if (world->mode != GMEM_MODE_DUAL)
+	if (!has_private() || world->can.ranges)
 		return;
+	ok(gmem_convert(vm, GPA + PAGE, PAGE, GMEM_STATE_PRIVATE, NULL, NULL, &err));
 	fake_touch(gmem_fd(memory), PAGE, 0);
 	fails(EOPNOTSUPP, gmem_placement(memory, PAGE, PAGE, on, 4, &err));
 	says(GMEM_STEP_QUERY, GMEM_NOWHERE, PAGE);

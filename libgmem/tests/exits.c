@@ -107,7 +107,7 @@ END_TEST
 /* In place a fault that fails is no reason to open private memory. */
 START_TEST(fault_opens_nothing)
 {
-	if (world->mode != GMEM_MODE_INPLACE)
+	if (!in_place())
 		return;
 	ok(gmem_convert(vm, GPA, SIZE, GMEM_STATE_PRIVATE, NULL, NULL, &err));
 	fault(GPA, PAGE, 0);

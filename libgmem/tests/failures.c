@@ -133,7 +133,7 @@ static int do_vm_new(void)
 		return gmem_vm_new_sys(vm_fd, &options, &st.new_vm, &err, &fake_sys);
 	if (gmem_vm_why_not(vm, GMEM_CAP_MAP_GPA_RANGE))
 		options.flags = 0;
-	return gmem_vm_new(vm_fd, &options, &st.new_vm, &err);
+	return gmem_vm_new_sys(vm_fd, &options, &st.new_vm, &err, world_sys(world));
 }
 
 static void end_vm_new(void)
@@ -469,6 +469,8 @@ static const struct {
 	{NULL, "KVM_GMEM_CONVERT_SHARED", GMEM_STEP_CONVERT},
 	{NULL, "KVM_GMEM_CONVERT_PRIVATE", GMEM_STEP_CONVERT},
 	{NULL, "KVM_SET_MEMORY_ATTRIBUTES", GMEM_STEP_CONVERT},
+	{"gmem_new", "KVM_SET_MEMORY_ATTRIBUTES2", GMEM_STEP_CREATE},
+	{NULL, "KVM_SET_MEMORY_ATTRIBUTES2", GMEM_STEP_CONVERT},
 	{NULL, "fallocate", GMEM_STEP_CONVERT}, /* what would show, in dual mode */
 	{NULL, "KVM_GMEM_FREEZE", GMEM_STEP_FREEZE},
 };
@@ -674,7 +676,7 @@ START_TEST(busy)
 	struct gmem_convert_result result = GMEM_CONVERT_RESULT_INIT;
 	struct gmem_stats stats = GMEM_STATS_INIT;
 
-	if (world->mode != GMEM_MODE_INPLACE)
+	if (!in_place())
 		return;
 	begin(0);
 	watched();
@@ -724,7 +726,8 @@ START_TEST(busy)
 	fake_poison(gmem_fd(st.one), PAGE, true);
 	fails(EHWPOISON,
 	      gmem_convert_offset(st.one, 0, SIZE, GMEM_STATE_PRIVATE, NULL, &result, &err));
-	ck_assert_uint_eq(result.busy_offset, PAGE);
+	/* Mainline's ioctl tells a page that is in use, and no other. */
+	ck_assert_uint_eq(result.busy_offset, world->mode == GMEM_MODE_ATTRIBUTES ? 0 : PAGE);
 	end(0, false);
 }
 END_TEST
@@ -734,6 +737,7 @@ START_TEST(undo_fails)
 {
 	struct gmem_convert_result result = GMEM_CONVERT_RESULT_INIT;
 	bool dual = world->mode == GMEM_MODE_DUAL;
+	bool mainline = world->mode == GMEM_MODE_ATTRIBUTES;
 
 	if (!has_private())
 		return;
@@ -754,9 +758,14 @@ START_TEST(undo_fails)
 		} else if (to_shared) {
 			/* It is the undo, to private, that finds somebody there. */
 			fake_pin(gmem_fd(st.one), 0, true);
-			fake_fail_on("KVM_GMEM_CONVERT_SHARED", 2, 1, -ENOMEM);
+			fake_fail_on(mainline ? "KVM_SET_MEMORY_ATTRIBUTES2"
+					      : "KVM_GMEM_CONVERT_SHARED",
+				     2, 1, -ENOMEM);
 		} else {
-			fake_fail_on("KVM_GMEM_CONVERT_SHARED", 1, 1, -ENOMEM);
+			/* Both slots are called for, and then the first once more. */
+			fake_fail_on(mainline ? "KVM_SET_MEMORY_ATTRIBUTES2"
+					      : "KVM_GMEM_CONVERT_SHARED",
+				     mainline ? 3 : 1, 1, -ENOMEM);
 			fake_pin(gmem_fd(st.two), 5 * PAGE, true);
 		}
 		fails(to_shared || dual ? ENOMEM : EAGAIN,
@@ -841,35 +850,39 @@ START_TEST(mixed_modes)
 			       .convert = true,
 			       .ranges = true,
 			       .attributes = true,
+			       .attributes2 = true,
+			       .protected = true,
 			       .numa = true};
 	struct world all = *world;
 	struct watcher w = {0};
-	struct gmem *memory[3];
+	struct gmem *memory[NR_MODES];
 
 	all.can = can;
 	world = &all;
 	world_begin();
-	for (uint32_t m = 0; m < 3; m++) {
+	for (uint32_t m = 0; m < NR_MODES; m++) {
 		all.mode = m + 1;
 		memory[m] = memory_of(SIZE, GMEM_STATE_SHARED);
 		ok(gmem_bind(memory[m], m, GPA + m * SIZE, 0, SIZE, &err));
 	}
 	ok(watch(vm, &w));
-	fails(EOPNOTSUPP, gmem_convert(vm, GPA, 3 * SIZE, GMEM_STATE_PRIVATE, NULL, NULL, &err));
-	ck_assert_uint_eq(err.gpa, GPA + 2 * SIZE);
+	fails(EOPNOTSUPP,
+	      gmem_convert(vm, GPA, NR_MODES * SIZE, GMEM_STATE_PRIVATE, NULL, NULL, &err));
+	ck_assert_uint_eq(err.gpa, GPA + (GMEM_MODE_SHARED - 1) * SIZE);
 	check_watcher(&w);
 	ck_assert_uint_eq(state_at(GPA), GMEM_STATE_SHARED);
-	ok(gmem_convert(vm, GPA, 2 * SIZE, GMEM_STATE_PRIVATE, NULL, NULL, &err));
+	ok(gmem_convert(vm, GPA, (GMEM_MODE_SHARED - 1) * SIZE, GMEM_STATE_PRIVATE, NULL, NULL,
+			&err));
 	check_watcher(&w);
 	/* One after the other fails, in either order. */
 	fake_fail_on("KVM_SET_MEMORY_ATTRIBUTES", 1, 1, -ENOMEM);
-	fails(ENOMEM, gmem_convert(vm, GPA, 3 * SIZE, GMEM_STATE_SHARED, NULL, NULL, &err));
+	fails(ENOMEM, gmem_convert(vm, GPA, NR_MODES * SIZE, GMEM_STATE_SHARED, NULL, NULL, &err));
 	ck_assert_uint_eq(err.step, GMEM_STEP_CONVERT);
 	fake_fail_on(NULL, 0, 0, 0);
 	ck_assert_uint_eq(state_at(GPA), GMEM_STATE_PRIVATE);
 	check_watcher(&w);
-	ok(gmem_convert(vm, GPA, 3 * SIZE, GMEM_STATE_SHARED, NULL, NULL, &err));
-	for (uint32_t m = 0; m < 3; m++) {
+	ok(gmem_convert(vm, GPA, NR_MODES * SIZE, GMEM_STATE_SHARED, NULL, NULL, &err));
+	for (uint32_t m = 0; m < NR_MODES; m++) {
 		ck_assert_uint_eq(state_at(GPA + m * SIZE), GMEM_STATE_SHARED);
 		gmem_unref(memory[m]);
 	}
@@ -889,6 +902,18 @@ START_TEST(lesser_kernels)
 		{{.guest_memfd = true}, 0},
 		{{.guest_memfd = true, .memory_fault = true}, GMEM_CAP_MEMORY_FAULT},
 		{{.guest_memfd = true, .attributes = true}, GMEM_CAP_DUAL | GMEM_CAP_PRIVATE},
+		/* Mainline's, of a VM that has private memory, and of one that has not. */
+		{{.guest_memfd = true, .map = true, .attributes2 = true, .protected = true},
+		 GMEM_CAP_SHARED | GMEM_CAP_ATTRIBUTES | GMEM_CAP_PRIVATE},
+		{{.guest_memfd = true, .map = true, .attributes2 = true}, GMEM_CAP_SHARED},
+		/* A type for which a file cannot begin as shared, but become it. */
+		{{.guest_memfd = true,
+		  .map = true,
+		  .no_init_shared = true,
+		  .attributes2 = true,
+		  .protected = true},
+		 GMEM_CAP_ATTRIBUTES | GMEM_CAP_PRIVATE},
+		{{.guest_memfd = true, .map = true, .no_init_shared = true}, 0},
 		{{.guest_memfd = true, .map = true}, GMEM_CAP_SHARED},
 		{{.guest_memfd = true, .map = true, .numa = true}, GMEM_CAP_SHARED},
 		{{.guest_memfd = true, .map = true, .numa = true, .policy = true},
@@ -914,7 +939,7 @@ START_TEST(lesser_kernels)
 		ok(gmem_vm_caps(vm, &caps));
 		ck_assert_msg(caps == kernels[i].caps, "kernel %u: %#llx instead of %#llx", i,
 			      (unsigned long long)caps, (unsigned long long)kernels[i].caps);
-		if (!(caps & 7)) {
+		if (!(caps & (GMEM_CAP_PRIVATE | GMEM_CAP_SHARED))) {
 			ck_assert_int_eq(gmem_vm_mode(vm, &mode), -EOPNOTSUPP);
 			fails(EOPNOTSUPP, gmem_new(vm, SIZE, NULL, &memory, &err));
 		}
@@ -939,7 +964,7 @@ START_TEST(reasons)
 {
 	const struct world *before = world;
 
-	for (unsigned int i = 0; i < 1u << 11; i++) {
+	for (unsigned int i = 0; i < 1u << 13; i++) {
 		struct world lesser = *before;
 		uint64_t caps;
 
@@ -953,7 +978,9 @@ START_TEST(reasons)
 					       .attributes = i & 128,
 					       .map_gpa_range = i & 256,
 					       .memory_fault = i & 512,
-					       .numa = i & 1024};
+					       .numa = i & 1024,
+					       .attributes2 = i & 2048,
+					       .protected = i & 4096};
 		world = &lesser;
 		world_begin();
 		ok(gmem_vm_caps(vm, &caps));
@@ -986,7 +1013,7 @@ START_TEST(foreign_slot)
 	begin(0);
 	memories();
 	region.guest_memfd = (uint32_t)gmem_fd(st.two);
-	if (world->mode == GMEM_MODE_DUAL)
+	if (st.two->map)
 		region.userspace_addr = (uintptr_t)st.two->map;
 	ok(fake_sys.ioctl(vm_fd, KVM_SET_USER_MEMORY_REGION2, &region));
 	fails(EEXIST, gmem_bind(st.one, 0, GPA, 0, SIZE, &err));

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <linux/falloc.h>
+#include <linux/kvm_attributes2.h>
 
 #define PAGE 4096ull
 #define MAX_OBJECTS 64
@@ -537,6 +538,9 @@ static void failed_ioctl(int fd, unsigned long request, const void *arg)
 	case KVM_GMEM_GET_RANGES:
 		failed_in_file(fd, ((const struct kvm_gmem_get_ranges *)arg)->offset);
 		break;
+	case KVM_SET_MEMORY_ATTRIBUTES2:
+		failed_in_file(fd, ((const struct kvm_memory_attributes2 *)arg)->offset);
+		break;
 	case KVM_SET_MEMORY_ATTRIBUTES:
 		failed_gpa = ((const struct kvm_memory_attributes *)arg)->address;
 		break;
@@ -576,6 +580,8 @@ static int check_extension(uint64_t cap)
 		return can.memory_fault;
 	case KVM_CAP_MEMORY_ATTRIBUTES:
 		return can.attributes ? KVM_MEMORY_ATTRIBUTE_PRIVATE : 0;
+	case KVM_CAP_MULTI_ADDRESS_SPACE:
+		return can.attributes || can.protected ? 1 : 2;
 	case KVM_CAP_GUEST_MEMFD:
 		return can.guest_memfd;
 	case KVM_CAP_GUEST_MEMFD_FLAGS:
@@ -659,6 +665,7 @@ static int set_region(int fd, const struct kvm_userspace_memory_region2 *args)
 {
 	struct object *vm = get(fd), *memory;
 	struct slot *slot = NULL, *free_slot = NULL;
+	const struct map *map;
 
 	for (int i = 0; i < MAX_SLOTS; i++) {
 		struct slot *s = &vm->slots[i];
@@ -685,8 +692,14 @@ static int set_region(int fd, const struct kvm_userspace_memory_region2 *args)
 	    args->guest_memfd_offset + args->memory_size > memory->inode->bytes)
 		return -EINVAL;
 	/* Where attributes rule, what is shared is behind that address. */
-	if (!(memory->flags & GUEST_MEMFD_FLAG_MMAP) &&
-	    !map_of((void *)(uintptr_t)args->userspace_addr, args->memory_size))
+	map = map_of((void *)(uintptr_t)args->userspace_addr, args->memory_size);
+	if (!(memory->flags & GUEST_MEMFD_FLAG_MMAP) && !map)
+		return -EFAULT;
+	/* KVM's own accesses go through it: it has to be this memory. Ours needs no address. */
+	if (memory->flags & GUEST_MEMFD_FLAG_MMAP && can.attributes2 && !can.convert &&
+	    (!map || map->fd != (int)args->guest_memfd ||
+	     map->offset + (args->userspace_addr - (uintptr_t)map->address) !=
+		     args->guest_memfd_offset))
 		return -EFAULT;
 	for (int i = 0; i < MAX_SLOTS; i++) {
 		struct slot *s = &vm->slots[i];
@@ -731,9 +744,40 @@ static bool file_range(const struct object *file, uint64_t offset, uint64_t byte
 	return whole_pages(offset, bytes) && offset + bytes <= file->inode->bytes;
 }
 
+/* All of a range, or nothing; *bad is what is in the way. */
+static int change(struct inode *inode, uint64_t offset, uint64_t bytes, bool private, bool zero,
+		  uint64_t *bad)
+{
+	uint64_t first = offset / PAGE, end = (offset + bytes) / PAGE;
+
+	for (uint64_t p = first; p < end; p++) {
+		struct page *page = &inode->pages[p];
+
+		*bad = p * PAGE;
+		if (page->private == private)
+			continue;
+		if (page->poisoned && (private || zero))
+			return -EHWPOISON;
+		if (page->pinned && private) {
+			if (pin_tries && --pin_tries == 0)
+				page->pinned = false;
+			return -EAGAIN;
+		}
+	}
+	for (uint64_t p = first; p < end; p++) {
+		struct page *page = &inode->pages[p];
+
+		if (page->private != private && zero)
+			page->value = 0;
+		page->private = private;
+	}
+	return 0;
+}
+
 static int convert(struct object *file, struct kvm_gmem_convert *args, bool private)
 {
-	uint64_t first = args->offset / PAGE, end = (args->offset + args->size) / PAGE;
+	uint64_t bad;
+	int r;
 
 	if (!(file->flags & GUEST_MEMFD_FLAG_MMAP) || !can.convert)
 		return -ENOTTY;
@@ -745,30 +789,30 @@ static int convert(struct object *file, struct kvm_gmem_convert *args, bool priv
 		return -EOPNOTSUPP;
 	if (file->inode->frozen)
 		return -EPERM;
-	for (uint64_t p = first; p < end; p++) {
-		struct page *page = &file->inode->pages[p];
+	r = change(file->inode, args->offset, args->size, private, args->flags, &bad);
+	if (r)
+		args->error_offset = bad;
+	return r;
+}
 
-		if (page->private == private)
-			continue;
-		if (page->poisoned && (private || args->flags)) {
-			args->error_offset = p * PAGE;
-			return -EHWPOISON;
-		}
-		if (page->pinned && private) {
-			if (pin_tries && --pin_tries == 0)
-				page->pinned = false;
-			args->error_offset = p * PAGE;
-			return -EAGAIN;
-		}
-	}
-	for (uint64_t p = first; p < end; p++) {
-		struct page *page = &file->inode->pages[p];
+/* Mainline's: by file, no ZERO, and only where the type of the VM has private memory. */
+static int set_attributes2(struct object *file, struct kvm_memory_attributes2 *args)
+{
+	const bool private = args->attributes == KVM_MEMORY_ATTRIBUTE_PRIVATE;
+	uint64_t reserved = 0, bad;
+	int r;
 
-		if (page->private != private && args->flags)
-			page->value = 0;
-		page->private = private;
-	}
-	return 0;
+	if (!(file->flags & GUEST_MEMFD_FLAG_MMAP) || !can.attributes2)
+		return -ENOTTY;
+	for (size_t i = 0; i < sizeof(args->reserved) / sizeof(args->reserved[0]); i++)
+		reserved |= args->reserved[i];
+	if (args->flags || reserved || (args->attributes && (!private || !can.protected)) ||
+	    !file_range(file, args->offset, args->size))
+		return -EINVAL;
+	r = change(file->inode, args->offset, args->size, private, false, &bad);
+	if (r == -EAGAIN)
+		args->error_offset = bad;
+	return r;
 }
 
 static int get_ranges(struct object *file, struct kvm_gmem_get_ranges *args)
@@ -827,6 +871,8 @@ static const char *request_name(unsigned long request)
 		return "KVM_SET_USER_MEMORY_REGION2";
 	case KVM_SET_MEMORY_ATTRIBUTES:
 		return "KVM_SET_MEMORY_ATTRIBUTES";
+	case KVM_SET_MEMORY_ATTRIBUTES2:
+		return "KVM_SET_MEMORY_ATTRIBUTES2";
 	case KVM_GMEM_CONVERT_SHARED:
 		return "KVM_GMEM_CONVERT_SHARED";
 	case KVM_GMEM_CONVERT_PRIVATE:
@@ -882,6 +928,8 @@ static int do_ioctl(int fd, unsigned long request, void *arg)
 	case KVM_GMEM_CONVERT_SHARED:
 	case KVM_GMEM_CONVERT_PRIVATE:
 		return convert(object, arg, request == KVM_GMEM_CONVERT_PRIVATE);
+	case KVM_SET_MEMORY_ATTRIBUTES2:
+		return set_attributes2(object, arg);
 	case KVM_GMEM_GET_RANGES:
 		return get_ranges(object, arg);
 	case KVM_GMEM_FREEZE:

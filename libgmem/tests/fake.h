@@ -19,6 +19,8 @@ struct fake_can {
 	bool map;	     /* ... with MMAP and INIT_SHARED */
 	bool no_init_shared; /* ... with MMAP only, as for protected VMs */
 	bool convert;	     /* KVM_GMEM_CONVERT_... */
+	bool attributes2;    /* KVM_SET_MEMORY_ATTRIBUTES2, of VMs that are protected */
+	bool protected;	     /* the type of VM is for private memory; so say attributes */
 	bool ranges;	     /* KVM_GMEM_GET_RANGES */
 	bool zero;	     /* FALLOC_FL_ZERO_RANGE */
 	bool link;	     /* KVM_GMEM_LINK, freeze and clone */

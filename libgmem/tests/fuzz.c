@@ -12,11 +12,12 @@
 #define PAGE 4096ull
 #define GPA (1ull << 20)
 #define PAGES 8
+#define NR_VMS GMEM_MODE_SHARED /* the last of the modes */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static struct gmem_vm *vm[3];
-static struct gmem *memory[3];
+static struct gmem_vm *vm[NR_VMS];
+static struct gmem *memory[NR_VMS];
 
 static void need(bool condition)
 {
@@ -32,13 +33,15 @@ static void begin(void)
 					    .convert = true,
 					    .ranges = true,
 					    .attributes = true,
+					    .attributes2 = true,
+					    .protected = true,
 					    .map_gpa_range = true,
 					    .memory_fault = true,
 					    .numa = true};
 	struct gmem_options options = GMEM_OPTIONS_INIT;
 
 	fake_begin(&can);
-	for (unsigned int i = 0; i < 3; i++) {
+	for (unsigned int i = 0; i < NR_VMS; i++) {
 		need(!gmem_vm_new_sys(fake_vm(), NULL, &vm[i], NULL, &fake_sys));
 		options.mode = i + 1;
 		options.initial = GMEM_STATE_SHARED;
@@ -54,7 +57,7 @@ static void check(unsigned int i)
 
 	need(!gmem_stats(memory[i], &stats, NULL));
 	need(stats.private_bytes + stats.shared_bytes == PAGES * PAGE);
-	for (uint64_t p = 0; i == 1 && p < PAGES; p++) {
+	for (uint64_t p = 0; i + 1 == GMEM_MODE_DUAL && p < PAGES; p++) {
 		struct gmem_range range = GMEM_RANGE_INIT;
 
 		need(gmem_next_range(vm[i], GPA + p * PAGE, GPA + (p + 1) * PAGE, &range) == 1);
@@ -174,7 +177,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	begun = true;
 	if (!size)
 		return 0;
-	i = data[0] % 3;
+	i = data[0] % NR_VMS;
 	if (data[0] & 128)
 		options(i, data + 1, size - 1);
 	else

@@ -158,7 +158,7 @@ END_TEST
 /* In place: the guest goes on in private memory, the host is out, contents stay. */
 START_TEST(private_in_place)
 {
-	if (world->mode != GMEM_MODE_INPLACE)
+	if (!in_place())
 		return;
 	*word(IN) = 0x2000;
 	guest_copies(IN, OUT);
@@ -189,7 +189,7 @@ START_TEST(pinned_in_place)
 	char copy[4096];
 	int pipes[2];
 
-	if (world->mode != GMEM_MODE_INPLACE)
+	if (!in_place())
 		return;
 	*word(SIZE / 2 + OUT) = 1;
 	ck_assert_int_eq(pipe2(pipes, O_CLOEXEC), 0);

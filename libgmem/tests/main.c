@@ -19,7 +19,8 @@ static const struct {
 	{"failures", suite_failures, true, false},  {"model", suite_model, true, true},
 	{"threads", suite_threads, true, true},	    {"guest", suite_guest, false, true},
 	{"life", suite_life, true, true},	    {"seccomp", suite_seccomp, true, true},
-	{"reasons", suite_reasons, true, false},    {"details", suite_details, true, false},
+	{"backends", suite_backends, true, false},  {"reasons", suite_reasons, true, false},
+	{"details", suite_details, true, false},
 };
 
 #define NR_SUITES (sizeof(suites) / sizeof(suites[0]))

@@ -28,6 +28,18 @@ static const struct {
 	 {.guest_memfd = true, .map = true, .no_init_shared = true, .attributes = true},
 	 GMEM_CAP_SHARED,
 	 "cannot begin as shared"},
+	{"Linux 7.4, an ordinary VM",
+	 {.guest_memfd = true, .map = true, .attributes2 = true},
+	 GMEM_CAP_ATTRIBUTES,
+	 "VMs of this type have no private memory"},
+	{"Linux 7.4, a protected VM",
+	 {.guest_memfd = true, .map = true, .attributes2 = true, .protected = true},
+	 GMEM_CAP_DUAL,
+	 "While the kernel converts by KVM_SET_MEMORY_ATTRIBUTES2"},
+	{"Linux 7.3, which converts nothing",
+	 {.guest_memfd = true, .map = true},
+	 GMEM_CAP_ATTRIBUTES,
+	 "older than Linux 7.4, or"},
 	{"Linux 7.3, an ordinary VM",
 	 {.guest_memfd = true, .map = true, .policy = true, .numa = true},
 	 GMEM_CAP_DUAL,
@@ -80,7 +92,7 @@ START_TEST(no_cachestat)
 	fails(ENOSYS, gmem_stats(memory, &stats, &err));
 	ck_assert_uint_eq(err.step, GMEM_STEP_QUERY);
 	ck_assert_msg(strstr(err.message, "cachestat()"), "'%s'", err.message);
-	if (world->mode != GMEM_MODE_INPLACE) {
+	if (!world->can.ranges) {
 		fake_fail_on("cachestat", 1, 1, -ENOSYS);
 		fails(ENOSYS, gmem_placement(memory, 0, PAGE, on, 1, &err));
 		ck_assert_uint_eq(err.step, GMEM_STEP_QUERY);

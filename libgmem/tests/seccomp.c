@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <linux/audit.h>
+#include <linux/kvm_attributes2.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 
@@ -55,6 +56,7 @@ static const struct {
 	REQUEST(KVM_CREATE_GUEST_MEMFD),
 	REQUEST(KVM_ENABLE_CAP),
 	REQUEST(KVM_SET_MEMORY_ATTRIBUTES),
+	REQUEST(KVM_SET_MEMORY_ATTRIBUTES2),
 	REQUEST(KVM_SET_USER_MEMORY_REGION2),
 	REQUEST(KVM_GMEM_CONVERT_SHARED),
 	REQUEST(KVM_GMEM_CONVERT_PRIVATE),

@@ -7,6 +7,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <linux/falloc.h>
+
 #define EVERYTHING                                                                                 \
 	.can = {.guest_memfd = true,                                                               \
 		.map = true,                                                                       \
@@ -19,8 +21,47 @@
 		.memory_fault = true,                                                              \
 		.numa = true}
 
+/* A kernel of ours of which no more is left than what mainline has from Linux 7.4 on. */
+static int mainline_ioctl(int fd, unsigned long request, void *arg)
+{
+	const uintptr_t cap = (uintptr_t)arg;
+
+	if (_IOC_TYPE(request) == KVM_GMEM_IOC || request == KVM_SET_MEMORY_ATTRIBUTES)
+		return -ENOTTY;
+	if (request == KVM_CHECK_EXTENSION &&
+	    (cap == KVM_CAP_GMEM || cap == KVM_CAP_MEMORY_ATTRIBUTES))
+		return 0;
+	return gmem_sys_real.ioctl(fd, request, arg);
+}
+
+static int mainline_fallocate(int fd, int mode, uint64_t offset, uint64_t bytes)
+{
+	if (mode & FALLOC_FL_ZERO_RANGE)
+		return -EOPNOTSUPP;
+	return gmem_sys_real.fallocate(fd, mode, offset, bytes);
+}
+
+static struct gmem_sys mainline_sys;
+
+const uint64_t mode_caps[NR_MODES + 1] = {
+	[GMEM_MODE_INPLACE] = GMEM_CAP_INPLACE,
+	[GMEM_MODE_ATTRIBUTES] = GMEM_CAP_ATTRIBUTES,
+	[GMEM_MODE_DUAL] = GMEM_CAP_DUAL,
+	[GMEM_MODE_SHARED] = GMEM_CAP_SHARED,
+};
+
 static const struct world worlds[] = {
 	{.name = "fake-inplace", .mode = GMEM_MODE_INPLACE, EVERYTHING},
+	{.name = "fake-attributes",
+	 .mode = GMEM_MODE_ATTRIBUTES,
+	 .can = {.guest_memfd = true,
+		 .map = true,
+		 .attributes2 = true,
+		 .protected = true,
+		 .policy = true,
+		 .memory_fault = true,
+		 .numa = true,
+		 .map_gpa_range = true}},
 	{.name = "fake-dual",
 	 .mode = GMEM_MODE_DUAL,
 	 .can = {.guest_memfd = true,
@@ -40,6 +81,15 @@ static const struct world worlds[] = {
 	 .mode = GMEM_MODE_INPLACE,
 	 .real = true,
 	 .protected = true},
+	{.name = "kvm-attributes",
+	 .mode = GMEM_MODE_ATTRIBUTES,
+	 .real = true,
+	 .sys = &mainline_sys},
+	{.name = "kvm-attributes-protected",
+	 .mode = GMEM_MODE_ATTRIBUTES,
+	 .real = true,
+	 .protected = true,
+	 .sys = &mainline_sys},
 	{.name = "kvm-dual", .mode = GMEM_MODE_DUAL, .real = true, .protected = true},
 	{.name = "kvm-shared", .mode = GMEM_MODE_SHARED, .real = true},
 };
@@ -75,13 +125,18 @@ static int real_vm(const struct world *which)
 	return fd;
 }
 
+const struct gmem_sys *world_sys(const struct world *which)
+{
+	mainline_sys = gmem_sys_real;
+	mainline_sys.ioctl = mainline_ioctl;
+	mainline_sys.fallocate = mainline_fallocate;
+	if (which->sys)
+		return which->sys;
+	return which->real ? &gmem_sys_real : &fake_sys;
+}
+
 const char *world_missing(const struct world *which)
 {
-	static const uint64_t caps[] = {
-		[GMEM_MODE_INPLACE] = GMEM_CAP_INPLACE,
-		[GMEM_MODE_DUAL] = GMEM_CAP_DUAL,
-		[GMEM_MODE_SHARED] = GMEM_CAP_SHARED,
-	};
 	static char why[300];
 	struct gmem_vm *context;
 	const char *sentence;
@@ -97,13 +152,13 @@ const char *world_missing(const struct world *which)
 			 strerror(-fd));
 		return why;
 	}
-	r = gmem_vm_new(fd, NULL, &context, &err);
+	r = gmem_vm_new_sys(fd, NULL, &context, &err, world_sys(which));
 	if (r) {
 		close(fd);
 		snprintf(why, sizeof(why), "gmem_vm_new: %s", err.message);
 		return why;
 	}
-	sentence = gmem_vm_why_not(context, caps[which->mode]);
+	sentence = gmem_vm_why_not(context, mode_caps[which->mode]);
 	if (sentence)
 		snprintf(why, sizeof(why), "%s", sentence);
 	gmem_vm_free(context);
@@ -114,13 +169,9 @@ const char *world_missing(const struct world *which)
 int world_new_vm(const struct gmem_vm_options *options, struct gmem_vm **ret_vm, int *ret_fd,
 		 struct gmem_error *error)
 {
-	int r;
-
 	*ret_fd = world->real ? real_vm(world) : fake_vm();
 	ck_assert_int_ge(*ret_fd, 0);
-	r = world->real ? gmem_vm_new(*ret_fd, options, ret_vm, error)
-			: gmem_vm_new_sys(*ret_fd, options, ret_vm, error, &fake_sys);
-	return r;
+	return gmem_vm_new_sys(*ret_fd, options, ret_vm, error, world_sys(world));
 }
 
 void world_begin(void)
@@ -151,10 +202,15 @@ void world_end(void)
 
 struct gmem *memory_of(uint64_t bytes, uint32_t initial)
 {
+	return memory_of_mode(world->mode, bytes, initial);
+}
+
+struct gmem *memory_of_mode(uint32_t mode, uint64_t bytes, uint32_t initial)
+{
 	struct gmem_options options = GMEM_OPTIONS_INIT;
 	struct gmem *memory = NULL;
 
-	options.mode = world->mode;
+	options.mode = mode;
 	options.initial = initial;
 	ok(gmem_new(vm, bytes, &options, &memory, &err));
 	return memory;

@@ -25,7 +25,8 @@ struct world {
 	const char *name;
 	uint32_t mode;
 	bool real;
-	bool protected; /* a VM of type KVM_X86_SW_PROTECTED_VM */
+	bool protected;		    /* a VM of type KVM_X86_SW_PROTECTED_VM */
+	const struct gmem_sys *sys; /* NULL: the real one, or the fake */
 	struct fake_can can;
 };
 
@@ -35,6 +36,7 @@ extern int vm_fd;
 
 const struct world *world_named(const char *name);
 const struct world *world_at(unsigned int index); /* NULL after the last */
+const struct gmem_sys *world_sys(const struct world *which);
 /* NULL, or why this world is not to be had here. */
 const char *world_missing(const struct world *which);
 
@@ -44,12 +46,23 @@ void world_end(void);
 int world_new_vm(const struct gmem_vm_options *options, struct gmem_vm **ret_vm, int *ret_fd,
 		 struct gmem_error *error);
 
+/* The capability of each mode, and how many modes there are. */
+#define NR_MODES 4
+extern const uint64_t mode_caps[NR_MODES + 1];
+
 static inline bool has_private(void)
 {
 	return world->mode != GMEM_MODE_SHARED;
 }
 
+/* A page is the same memory in either state. */
+static inline bool in_place(void)
+{
+	return world->mode == GMEM_MODE_INPLACE || world->mode == GMEM_MODE_ATTRIBUTES;
+}
+
 struct gmem *memory_of(uint64_t bytes, uint32_t initial);
+struct gmem *memory_of_mode(uint32_t mode, uint64_t bytes, uint32_t initial);
 /* The state of one page, by GPA and by offset. */
 uint32_t state_at(uint64_t gpa);
 uint32_t state_of(struct gmem *memory, uint64_t offset);
@@ -119,6 +132,7 @@ int function_run(int f);
 void function_end(int f);
 
 Suite *suite_unit(void);
+Suite *suite_backends(void);
 Suite *suite_behaviour(void);
 Suite *suite_bad_input(void);
 Suite *suite_exits(void);

@@ -31,6 +31,7 @@ static struct gmem_error error = GMEM_ERROR_INIT;
 
 static const char *const modes[] = {
 	[GMEM_MODE_INPLACE] = "in-place",
+	[GMEM_MODE_ATTRIBUTES] = "attributes",
 	[GMEM_MODE_DUAL] = "dual",
 	[GMEM_MODE_SHARED] = "shared",
 };
@@ -40,6 +41,7 @@ static const struct {
 	const char *name;
 } caps[] = {
 	{ GMEM_CAP_INPLACE, "in-place" },
+	{ GMEM_CAP_ATTRIBUTES, "attributes" },
 	{ GMEM_CAP_DUAL, "dual" },
 	{ GMEM_CAP_SHARED, "shared" },
 	{ GMEM_CAP_PRIVATE, "private" },

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Which backend memory gets, on which kernel, and what each does that no other does. */
+#include "world.h"
+
+#include <string.h>
+
+#define SIZE (8 * PAGE)
+
+/* Kernels, with a VM of a type. */
+static const struct fake_can linux_6_12_plain = {.guest_memfd = true};
+static const struct fake_can linux_6_12_protected = {.guest_memfd = true, .attributes = true};
+static const struct fake_can linux_7_3_plain = {.guest_memfd = true, .map = true};
+static const struct fake_can linux_7_4_plain = {
+	.guest_memfd = true, .map = true, .attributes2 = true};
+static const struct fake_can linux_7_4_protected = {
+	.guest_memfd = true, .map = true, .attributes2 = true, .protected = true};
+/* The switch is off: it is as before. */
+static const struct fake_can linux_7_4_off = {
+	.guest_memfd = true, .map = true, .no_init_shared = true, .attributes = true};
+/* An ioctl that is not the one that was announced. */
+static const struct fake_can other_protected = {
+	.guest_memfd = true, .map = true, .protected = true};
+static const struct fake_can ours = {
+	.guest_memfd = true, .map = true, .convert = true, .ranges = true};
+static const struct fake_can ours_protected = {.guest_memfd = true,
+					       .map = true,
+					       .convert = true,
+					       .ranges = true,
+					       .attributes2 = true,
+					       .attributes = true,
+					       .protected = true};
+
+static const struct {
+	const struct fake_can *can;
+	uint32_t initial;
+	uint32_t mode; /* 0: none, and the reason has that in it */
+	const char *reason;
+} automatic[] = {
+	{&ours, 0, GMEM_MODE_INPLACE, NULL},
+	{&ours, GMEM_STATE_SHARED, GMEM_MODE_INPLACE, NULL},
+	{&ours_protected, 0, GMEM_MODE_INPLACE, NULL},
+	{&linux_7_4_protected, 0, GMEM_MODE_ATTRIBUTES, NULL},
+	{&linux_7_4_protected, GMEM_STATE_PRIVATE, GMEM_MODE_ATTRIBUTES, NULL},
+	{&linux_7_4_protected, GMEM_STATE_SHARED, GMEM_MODE_ATTRIBUTES, NULL},
+	{&linux_7_4_plain, 0, GMEM_MODE_SHARED, NULL},
+	{&linux_7_4_plain, GMEM_STATE_PRIVATE, 0, "private memory"},
+	{&linux_7_4_off, 0, GMEM_MODE_DUAL, NULL},
+	{&linux_7_4_off, GMEM_STATE_SHARED, GMEM_MODE_DUAL, NULL},
+	{&other_protected, 0, 0, "private memory"},
+	{&other_protected, GMEM_STATE_PRIVATE, 0, "private memory"},
+	{&other_protected, GMEM_STATE_SHARED, GMEM_MODE_SHARED, NULL},
+	{&linux_7_3_plain, 0, GMEM_MODE_SHARED, NULL},
+	{&linux_6_12_protected, 0, GMEM_MODE_DUAL, NULL},
+	{&linux_6_12_plain, 0, 0, "cannot be mapped"},
+};
+
+static struct world here;
+
+static void begin(const struct fake_can *can)
+{
+	here = *world;
+	here.can = *can;
+	world = &here;
+	world_begin();
+}
+
+START_TEST(auto_mode)
+{
+	struct gmem_options options = GMEM_OPTIONS_INIT;
+	struct gmem *memory = NULL;
+	uint32_t mode = 99;
+
+	begin(automatic[_i].can);
+	options.initial = automatic[_i].initial;
+	if (automatic[_i].mode) {
+		ok(gmem_new(vm, SIZE, &options, &memory, &err));
+		ck_assert_uint_eq(gmem_mode(memory), automatic[_i].mode);
+		ck_assert_uint_eq(state_of(memory, 0), options.initial ? options.initial
+						       : automatic[_i].mode == GMEM_MODE_SHARED
+							       ? GMEM_STATE_SHARED
+							       : GMEM_STATE_PRIVATE);
+		gmem_unref(memory);
+	} else {
+		fails(EOPNOTSUPP, gmem_new(vm, SIZE, &options, &memory, &err));
+		ck_assert_msg(strstr(err.message, automatic[_i].reason), "'%s'", err.message);
+		ck_assert_ptr_null(memory);
+	}
+	if (!options.initial) {
+		ck_assert_int_eq(gmem_vm_mode(vm, &mode), automatic[_i].mode ? 0 : -EOPNOTSUPP);
+		ck_assert_uint_eq(mode, automatic[_i].mode ? automatic[_i].mode : 99);
+	}
+	world_end();
+}
+END_TEST
+
+/* Where a file cannot begin as shared, it is converted before anybody has it. */
+START_TEST(first_conversion)
+{
+	const struct fake_can can = {.guest_memfd = true,
+				     .map = true,
+				     .no_init_shared = true,
+				     .attributes2 = true,
+				     .protected = true};
+	struct gmem_options options = GMEM_OPTIONS_INIT;
+	struct gmem *memory;
+
+	begin(&can);
+	options.initial = GMEM_STATE_SHARED;
+	for (int fail = 0; fail < 2; fail++) {
+		memory = NULL;
+		if (fail) {
+			fake_fail_on("KVM_SET_MEMORY_ATTRIBUTES2", 1, 1, -ENOMEM);
+			fails(ENOMEM, gmem_new(vm, SIZE, &options, &memory, &err));
+			says(GMEM_STEP_CREATE, GMEM_NOWHERE, GMEM_NOWHERE);
+			ck_assert_ptr_null(memory);
+			continue;
+		}
+		ok(gmem_new(vm, SIZE, &options, &memory, &err));
+		ck_assert_uint_eq(gmem_mode(memory), GMEM_MODE_ATTRIBUTES);
+		for (uint64_t p = 0; p < SIZE; p += PAGE) {
+			ck_assert(!fake_private(gmem_fd(memory), p));
+			ck_assert_uint_eq(state_of(memory, p), GMEM_STATE_SHARED);
+		}
+		gmem_unref(memory);
+	}
+	/* Private memory is not converted for that. */
+	options.initial = GMEM_STATE_PRIVATE;
+	ok(gmem_new(vm, SIZE, &options, &memory, &err));
+	ck_assert(fake_private(gmem_fd(memory), 0));
+	gmem_unref(memory);
+	world_end();
+}
+END_TEST
+
+/* With ZERO what becomes shared is freed before it does, and nothing else is. */
+START_TEST(zero_by_freeing)
+{
+	struct gmem_convert_options zero = GMEM_CONVERT_OPTIONS_INIT;
+	struct gmem *memory;
+	int fd;
+
+	begin(&linux_7_4_protected);
+	memory = memory_of_mode(GMEM_MODE_ATTRIBUTES, SIZE, GMEM_STATE_SHARED);
+	fd = gmem_fd(memory);
+	ok(gmem_bind(memory, 0, MIB, 0, SIZE, &err));
+	ok(gmem_convert(vm, MIB + PAGE, 2 * PAGE, GMEM_STATE_PRIVATE, NULL, NULL, &err));
+	for (uint64_t p = 0; p < SIZE; p += PAGE)
+		fake_write(fd, p, 7);
+	zero.flags = GMEM_CONVERT_ZERO;
+	fake_fail_on("fallocate", 1, 1, -EIO);
+	fails(EIO, gmem_convert(vm, MIB, SIZE, GMEM_STATE_SHARED, &zero, NULL, &err));
+	says(GMEM_STEP_CONVERT, MIB + PAGE, PAGE);
+	ck_assert(fake_private(fd, PAGE));
+	ck_assert_uint_eq(state_at(MIB + PAGE), GMEM_STATE_PRIVATE);
+	ok(gmem_convert(vm, MIB, SIZE, GMEM_STATE_SHARED, &zero, NULL, &err));
+	for (uint64_t p = 0; p < SIZE; p += PAGE) {
+		ck_assert_int_eq(fake_read(fd, p), p == PAGE || p == 2 * PAGE ? 0 : 7);
+		ck_assert(!fake_private(fd, p));
+	}
+	gmem_unref(memory);
+	world_end();
+}
+END_TEST
+
+Suite *suite_backends(void)
+{
+	Suite *suite = suite_create("backends");
+	TCase *tcase = tcase_create(world->name);
+
+	tcase_add_loop_test(tcase, auto_mode, 0, sizeof(automatic) / sizeof(automatic[0]));
+	tcase_add_test(tcase, first_conversion);
+	tcase_add_test(tcase, zero_by_freeing);
+	suite_add_tcase(suite, tcase);
+	return suite;
+}

@@ -70,7 +70,8 @@ step_run()
 	need_kernel lab || return
 	check_build "it builds" build_libgmem plain --werror -Db_coverage=false
 	[[ -x $build/libgmem-plain/libgmem/tests/gmem-tests ]] || return 0
-	run_worlds lab kvm-inplace kvm-inplace-protected kvm-dual kvm-shared
+	run_worlds lab kvm-inplace kvm-inplace-protected kvm-attributes kvm-attributes-protected kvm-dual \
+		kvm-shared
 	check "the examples" run_examples
 	[[ -z ${LAB_QUICK:-} ]] || return 0
 	check "what the library adds" run_overhead

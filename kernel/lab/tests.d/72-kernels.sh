@@ -49,7 +49,7 @@ kernels_driver='
 	for name in probe numa guest dual; do
 		run "$name" "$kernels/$name"
 	done
-	for name in kvm-inplace kvm-inplace-protected kvm-dual kvm-shared; do
+	for name in kvm-inplace kvm-inplace-protected kvm-attributes kvm-attributes-protected kvm-dual kvm-shared; do
 		run "$name" "$kernels/meson/libgmem/tests/gmem-tests" "$name"
 	done'
 
@@ -124,7 +124,7 @@ gmemctl_agrees()
 	read -r status seconds < <(status_of gmemctl)
 	cat "$at/gmemctl.out"
 	case $(answered plain 1),$(answered sw-protected 1) in
-	*in-place*) want=0 converts=yes ;;
+	*in-place* | *attributes*) want=0 converts=yes ;;
 	*dual*) want=1 converts=yes ;;
 	*shared*) want=1 ;;
 	*) want=2 ;;
@@ -199,6 +199,8 @@ check_kernel()
 	check_example dual answered_cap sw-protected dual
 	check_world kvm-inplace plain in-place
 	check_world kvm-inplace-protected sw-protected in-place
+	check_world kvm-attributes plain attributes
+	check_world kvm-attributes-protected sw-protected attributes
 	check_world kvm-dual sw-protected dual
 	check_world kvm-shared plain shared
 }

@@ -92,7 +92,7 @@ static int empty(struct bench *bench, uint32_t state)
 {
 	int r = 0;
 
-	if (bench->mode != GMEM_MODE_SHARED)
+	if (!gmem_vm_why_not(bench->vm.vm, GMEM_CAP_PRIVATE))
 		r = convert(bench, bench->size, state);
 	if (!r)
 		r = gmem_discard(bench->memory, 0, bench->size, &bench->error);

@@ -22,6 +22,7 @@ static const struct feature {
 	{"attributes", "the same, by Linux 7.4's ioctl", GMEM_CAP_ATTRIBUTES},
 	{"dual", "private beside shared memory", GMEM_CAP_DUAL},
 	{"shared", "shared memory of a guest_memfd", GMEM_CAP_SHARED},
+	{"plain", "shared memory of a memfd", GMEM_CAP_PLAIN},
 	{"policy", "NUMA policy", GMEM_CAP_POLICY},
 	{"ranges", "telling what is where", GMEM_CAP_RANGES},
 	{"zero", "zeroing in place", GMEM_CAP_ZERO},

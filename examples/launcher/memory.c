@@ -13,7 +13,8 @@
 
 #include "launch.h"
 
-static const char *const mode_names[] = {"auto", "in-place", "attributes", "dual", "shared"};
+static const char *const mode_names[] = {"auto", "in-place", "attributes",
+					 "dual", "shared",   "plain"};
 
 /*
  * What the guest makes private again is gone from under the mapping at any time: whoever

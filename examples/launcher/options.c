@@ -23,7 +23,8 @@ static void usage(int status)
 		"  --mem SIZE             memory, e.g. 512M; at most 3G (256M)\n"
 		"  --cpus N               processors, at most %d (1)\n"
 		"  --numa H:SIZE,...      a node of the guest each, on node H of the host\n"
-		"  --mode MODE            auto, inplace, attributes, dual or shared (auto)\n"
+		"  --mode MODE            auto, inplace, attributes, dual, shared or\n"
+		"                         plain (auto)\n"
 		"  --vm-type TYPE         auto, plain or sw-protected (auto: plain)\n"
 		"  --private, --shared    what the memory is (private)\n"
 		"  --reboot-reuse         a guest that resets itself goes on, in the same memory\n"
@@ -159,8 +160,8 @@ void options_parse(struct options *o, int argc, char **argv)
 					      {"talk", no_argument, NULL, 'T'},
 					      {"help", no_argument, NULL, 'h'},
 					      {NULL, 0, NULL, 0}};
-	static const char *const modes[] = {"auto", "inplace", "attributes",
-					    "dual", "shared",  NULL};
+	static const char *const modes[] = {"auto",   "inplace", "attributes", "dual",
+					    "shared", "plain",	 NULL};
 	static const char *const types[] = {"auto", "plain", "sw-protected", NULL};
 	char *end;
 	int c;

@@ -96,7 +96,8 @@ void gmem_version(unsigned int *ret_major, unsigned int *ret_minor);
 #define GMEM_MODE_INPLACE UINT32_C(1)	 /* the same pages; a conversion keeps contents */
 #define GMEM_MODE_ATTRIBUTES UINT32_C(2) /* the same, by Linux 7.4's ioctl, as announced */
 #define GMEM_MODE_DUAL UINT32_C(3)	 /* a guest_memfd beside a memfd; contents are lost */
-#define GMEM_MODE_SHARED UINT32_C(4)	 /* all memory is shared, always */
+#define GMEM_MODE_SHARED UINT32_C(4)	 /* a guest_memfd all of which is shared, always */
+#define GMEM_MODE_PLAIN UINT32_C(5)	 /* a memfd in ordinary slots, all of it shared */
 
 /* Capabilities of a VM, found by probing. */
 #define GMEM_CAP_INPLACE (UINT64_C(1) << 0)	  /* GMEM_MODE_INPLACE */
@@ -111,6 +112,7 @@ void gmem_version(unsigned int *ret_major, unsigned int *ret_minor);
 #define GMEM_CAP_LINK (UINT64_C(1) << 9)	  /* gmem_relink() */
 #define GMEM_CAP_CLONE (UINT64_C(1) << 10)	  /* gmem_freeze(), gmem_clone() */
 #define GMEM_CAP_ATTRIBUTES (UINT64_C(1) << 11)	  /* GMEM_MODE_ATTRIBUTES */
+#define GMEM_CAP_PLAIN (UINT64_C(1) << 12)	  /* GMEM_MODE_PLAIN */
 
 struct gmem_vm_options {
 	size_t size;
@@ -173,17 +175,23 @@ struct gmem_options {
 	uint64_t flags;	  /* must be 0 */
 	uint32_t mode;	  /* GMEM_MODE_... */
 	uint32_t initial; /* GMEM_STATE_SHARED or _PRIVATE; 0: private if the mode has that */
+	/*
+	 * GMEM_MODE_PLAIN: the size of its pages in bytes, one that the kernel has huge pages
+	 * (MFD_HUGETLB) of; 0: ordinary ones.
+	 */
+	uint64_t huge_page;
 };
 
 /* clang-format off */
-#define GMEM_OPTIONS_INIT {sizeof(struct gmem_options), 0, GMEM_MODE_AUTO, 0}
+#define GMEM_OPTIONS_INIT {sizeof(struct gmem_options), 0, GMEM_MODE_AUTO, 0, 0}
 /* clang-format on */
 
 /*
  * Create a memory object of bytes, without allocating pages. GMEM_MODE_AUTO selects
  * GMEM_MODE_SHARED if initial is GMEM_STATE_SHARED, or if it is 0 and the VM is an ordinary
- * one. Otherwise, if no other mode works, it is -EOPNOTSUPP, and error says why. The caller
- * has one reference.
+ * one, and GMEM_MODE_PLAIN only in the first case. Otherwise, if no other mode works, it is
+ * -EOPNOTSUPP, and error says why. In memory of huge pages, ranges that are mapped,
+ * discarded, placed or allocated are multiples of these. The caller has one reference.
  */
 int gmem_new(struct gmem_vm *vm, uint64_t bytes, const struct gmem_options *options,
 	     struct gmem **ret_memory, struct gmem_error *error);
@@ -197,8 +205,9 @@ uint64_t gmem_size(const struct gmem *memory);
 uint32_t gmem_mode(const struct gmem *memory);
 
 /*
- * Return the guest_memfd, and the descriptor that a device process maps to access shared
- * memory: the memfd in dual mode, else the guest_memfd. Both are close-on-exec and stay
+ * Return the guest_memfd (the memfd in GMEM_MODE_PLAIN), and the descriptor that a device
+ * process maps to access shared memory: the memfd in dual mode, else the same. Both are
+ * close-on-exec and stay
  * owned by the library. Whoever holds the guest_memfd can convert: see gmem(7).
  */
 int gmem_fd(const struct gmem *memory);
@@ -337,9 +346,9 @@ struct gmem_convert_result {
  * order. It allocates no memory in the process.
  *
  * -EAGAIN: memory is in use (pinned, or mapped for DMA); -EHWPOISON: a page is poisoned;
- * -EOPNOTSUPP: to private, in GMEM_MODE_SHARED; -EPERM: the memory is frozen; the error of
- * a listener that refuses. If error has GMEM_STEP_ROLLBACK, a part could not be converted
- * back: it is in the new state, and the listeners were told so.
+ * -EOPNOTSUPP: to private, in GMEM_MODE_SHARED and _PLAIN; -EPERM: the memory is frozen; the error
+ * of a listener that refuses. If error has GMEM_STEP_ROLLBACK, a part could not be converted back:
+ * it is in the new state, and the listeners were told so.
  */
 int gmem_convert(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uint32_t state,
 		 const struct gmem_convert_options *options, struct gmem_convert_result *result,
@@ -475,7 +484,7 @@ struct gmem_stats {
 	uint64_t bytes;
 	uint64_t private_bytes; /* private_bytes and shared_bytes add up to bytes */
 	uint64_t shared_bytes;
-	uint64_t resident_guest;  /* allocated in the guest_memfd */
+	uint64_t resident_guest;  /* allocated in the guest_memfd, or in GMEM_MODE_PLAIN's memfd */
 	uint64_t resident_shared; /* allocated in the memfd (dual mode) */
 	uint64_t bound_bytes;
 	uint64_t residue;     /* unused memory that could not be freed yet (dual mode) */
@@ -496,7 +505,7 @@ int gmem_discard(struct gmem *memory, uint64_t offset, uint64_t bytes, struct gm
 
 /*
  * Zero a range in place: no page is freed or allocated, and its state stays.
- * -EOPNOTSUPP without GMEM_CAP_ZERO, and in the modes DUAL and ATTRIBUTES.
+ * -EOPNOTSUPP without GMEM_CAP_ZERO, and in the modes DUAL, ATTRIBUTES and PLAIN.
  */
 int gmem_zero(struct gmem *memory, uint64_t offset, uint64_t bytes, struct gmem_error *error);
 
@@ -507,8 +516,8 @@ int gmem_zero(struct gmem *memory, uint64_t offset, uint64_t bytes, struct gmem_
  * type. Contents, states and policy are common to both, so a conversion, zeroing or
  * discarding through one affects the other. Listeners of the other VM are not called, so
  * unbind there first. The memory is freed with the last object. -EOPNOTSUPP without
- * GMEM_CAP_LINK, and in the modes DUAL and ATTRIBUTES; -EINVAL: the VM is of another type; -EPERM:
- * another process created the VM of memory. The caller has one reference.
+ * GMEM_CAP_LINK, and in the modes DUAL, ATTRIBUTES and PLAIN; -EINVAL: the VM is of another type;
+ * -EPERM: another process created the VM of memory. The caller has one reference.
  */
 int gmem_relink(struct gmem *memory, struct gmem_vm *vm, struct gmem **ret_memory,
 		struct gmem_error *error);
@@ -517,8 +526,8 @@ int gmem_relink(struct gmem *memory, struct gmem_vm *vm, struct gmem **ret_memor
  * Make the memory immutable; this cannot be undone. A write of a guest then causes an exit,
  * a write to a mapping raises SIGBUS, and converting, discarding, zeroing and allocating
  * are -EPERM. Freezing frozen memory succeeds. -EAGAIN: memory is in use (pinned), and
- * error says where. -EOPNOTSUPP without GMEM_CAP_CLONE, in the modes DUAL and ATTRIBUTES,
- * and for a clone.
+ * error says where. -EOPNOTSUPP without GMEM_CAP_CLONE, in the modes DUAL,
+ * ATTRIBUTES and PLAIN, and for a clone.
  */
 int gmem_freeze(struct gmem *memory, struct gmem_error *error);
 

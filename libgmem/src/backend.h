@@ -14,11 +14,17 @@ struct gmem_backend {
 	uint32_t mode;	  /* GMEM_MODE_... */
 	uint64_t cap;	  /* GMEM_CAP_... of the VMs that have it; others have a reason for it */
 	const char *name; /* in sentences */
+	/* AUTO does not take it unless shared memory was asked for. */
+	bool only_asked_for;
+	/* It has gmem_options.huge_page. */
+	bool huge_pages;
 
 	/* Open the files of new memory, which is all in that state. */
 	int (*create)(struct gmem *memory, uint32_t initial, struct gmem_error *error);
 	/* Missing: slots need no address. */
 	int (*map)(struct gmem *memory, struct gmem_error *error);
+	/* Slots are those of any memory of the process, and have no guest_memfd. */
+	bool ordinary_slots;
 	/*
 	 * Tell KVM what of a piece is private, before the slot is there; and that nothing is,
 	 * when it is gone. Missing: KVM knows.
@@ -51,6 +57,11 @@ struct gmem_backend {
 	int (*free_unused)(const struct gmem *memory, uint64_t offset, uint64_t bytes,
 			   uint32_t state);
 
+	/* Store how much memory there is in fd. Missing: cachestat() tells. */
+	int (*resident)(const struct gmem *memory, uint64_t *bytes);
+
+	/* What mbind() places is a memfd, whether or not it places a guest_memfd. */
+	bool memfd_policy;
 	/* Why memory of this backend has none of that; NULL: it has what the VM has. */
 	const char *no_policy;
 	const char *no_zero;
@@ -61,6 +72,7 @@ extern const struct gmem_backend gmem_inplace;
 extern const struct gmem_backend gmem_attributes;
 extern const struct gmem_backend gmem_dual;
 extern const struct gmem_backend gmem_shared;
+extern const struct gmem_backend gmem_plain;
 
 /* backend_inplace.c: runs() and nodes() of a kernel that has KVM_GMEM_GET_RANGES. */
 int gmem_kernel_runs(const struct gmem *memory, uint64_t offset, uint64_t end, bool by_node,

@@ -7,19 +7,14 @@
 
 static int create(struct gmem *memory, uint32_t initial, struct gmem_error *error)
 {
-	const struct gmem_sys *sys = memory->vm->sys;
 	int r;
 
 	r = gmem_create_guest_memfd(memory, 0, error);
 	if (r < 0)
 		return r;
-	memory->shared_fd = r = sys->memfd_create("gmem-shared");
-	if (r >= 0)
-		r = sys->ftruncate(memory->shared_fd, memory->bytes);
+	r = gmem_create_memfd(memory, error);
 	if (r < 0)
-		return gmem_fail(error, GMEM_STEP_CREATE, r, GMEM_NOWHERE, GMEM_NOWHERE,
-				 "Cannot create a memfd of %llu bytes (errno %d).",
-				 (unsigned long long)memory->bytes, -r);
+		return r;
 	gmem_note_state(memory, 0, memory->bytes, initial);
 	return 0;
 }

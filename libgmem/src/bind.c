@@ -6,6 +6,18 @@
 
 #define MAX_SLOT 65536 /* of KVM's first address space */
 
+static int set_ordinary_slot(struct gmem_vm *vm, const struct piece *b, uint64_t bytes)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = b->slot,
+		.guest_phys_addr = b->gpa,
+		.memory_size = bytes,
+		.userspace_addr = (uintptr_t)b->memory->map + b->offset,
+	};
+
+	return vm->sys->ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
 static int set_slot(struct gmem_vm *vm, const struct piece *b, uint64_t bytes)
 {
 	struct kvm_userspace_memory_region2 region = {
@@ -17,6 +29,8 @@ static int set_slot(struct gmem_vm *vm, const struct piece *b, uint64_t bytes)
 		.guest_memfd_offset = b->offset,
 	};
 
+	if (b->memory->backend->ordinary_slots)
+		return set_ordinary_slot(vm, b, bytes);
 	if (b->memory->map)
 		region.userspace_addr = (uintptr_t)b->memory->map + b->offset;
 	return vm->sys->ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION2, &region);

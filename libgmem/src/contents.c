@@ -34,7 +34,7 @@ PUBLIC int gmem_discard(struct gmem *memory, uint64_t offset, uint64_t bytes,
 {
 	int r;
 
-	r = gmem_check_range(memory, offset, bytes, error);
+	r = gmem_check_file_range(memory, offset, bytes, error);
 	if (!r)
 		r = gmem_begin_change(memory->vm, error);
 	if (r)

@@ -27,8 +27,10 @@ struct gmem_sys {
 	int (*ioctl)(int fd, unsigned long request, void *arg);
 	int (*close)(int fd);
 	int (*set_cloexec)(int fd);
-	int (*memfd_create)(const char *name);
+	int (*memfd_create)(const char *name, unsigned int flags);
 	int (*ftruncate)(int fd, uint64_t bytes);
+	/* How much memory, or swap, a file that is no guest_memfd has. */
+	int (*allocated)(int fd, uint64_t *bytes);
 	int (*fallocate)(int fd, int mode, uint64_t offset, uint64_t bytes);
 	int (*mmap)(int fd, uint64_t offset, size_t bytes, int prot, void **address);
 	int (*munmap)(void *address, size_t bytes);
@@ -52,7 +54,7 @@ extern const struct gmem_sys gmem_sys_real;
 #define GMEM_MAX_NODES 1024
 #define GMEM_NODE_WORDS (GMEM_MAX_NODES / (8 * sizeof(unsigned long)))
 
-#define GMEM_NR_CAPS 12
+#define GMEM_NR_CAPS 13
 
 /* A part of a memory, and where the guest has it. What is bound is a list of these. */
 struct piece {
@@ -103,6 +105,7 @@ struct gmem {
 	int shared_fd; /* what is mapped: fd, or a memfd */
 	void *map;     /* the address that slots have; NULL where they need none */
 	uint64_t bytes;
+	uint64_t page; /* of its files: the VM's, or a huge one */
 	uint64_t bound_bytes;
 	/* notes.c: one bit a page; NULL where the backend has no use for it. */
 	unsigned long *private; /* the state */
@@ -158,15 +161,20 @@ int gmem_probe(struct gmem_vm *vm, struct gmem_error *error);
 /* NULL if there is no such mode. */
 const struct gmem_backend *gmem_backend_of(uint32_t mode);
 /* What AUTO takes for memory that begins in that state (0: in any), or NULL. */
-const struct gmem_backend *gmem_auto_backend(const struct gmem_vm *vm, uint32_t initial);
+const struct gmem_backend *gmem_auto_backend(const struct gmem_vm *vm, uint32_t initial, bool huge);
 int gmem_check_range(const struct gmem *memory, uint64_t offset, uint64_t bytes,
 		     struct gmem_error *error);
+/* The same of what goes to a file: multiples of its pages, which may be huge. */
+int gmem_check_file_range(const struct gmem *memory, uint64_t offset, uint64_t bytes,
+			  struct gmem_error *error);
 uint64_t gmem_pages(const struct gmem *memory);
 /* A new descriptor by an ioctl of the VM, close-on-exec. */
 int gmem_ask_fd(struct gmem_vm *vm, unsigned long request, void *arg);
 int gmem_create_fd(struct gmem_vm *vm, uint64_t bytes, uint64_t flags);
 /* The memory's guest_memfd. */
 int gmem_create_guest_memfd(struct gmem *memory, uint64_t flags, struct gmem_error *error);
+/* The memfd that it has, instead of a guest_memfd or beside it. */
+int gmem_create_memfd(struct gmem *memory, struct gmem_error *error);
 /* A struct gmem with one reference, and all that it needs but its descriptors. */
 int gmem_reserve(struct gmem_vm *vm, uint64_t bytes, const struct gmem_backend *backend,
 		 struct gmem **ret_memory, struct gmem_error *error);

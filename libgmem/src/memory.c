@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Memory objects: creation, reference counts, mappings. */
+#include <linux/memfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -30,10 +31,7 @@ int gmem_create_fd(struct gmem_vm *vm, uint64_t bytes, uint64_t flags)
 
 /* In the order in which AUTO tries them. */
 static const struct gmem_backend *const backends[] = {
-	&gmem_inplace,
-	&gmem_attributes,
-	&gmem_dual,
-	&gmem_shared,
+	&gmem_inplace, &gmem_attributes, &gmem_dual, &gmem_shared, &gmem_plain,
 };
 
 #define NR_BACKENDS (sizeof(backends) / sizeof(backends[0]))
@@ -49,21 +47,45 @@ const struct gmem_backend *gmem_backend_of(uint32_t mode)
 }
 
 /* Memory that cannot be private is not what private memory, or a VM that is for it, gets. */
-const struct gmem_backend *gmem_auto_backend(const struct gmem_vm *vm, uint32_t initial)
+static bool suits(const struct gmem_vm *vm, const struct gmem_backend *backend, uint32_t initial,
+		  bool huge)
 {
-	const bool shared = initial == GMEM_STATE_SHARED || (!initial && !vm->for_private);
+	if (huge && !backend->huge_pages)
+		return false;
+	if (backend->convert || initial == GMEM_STATE_SHARED)
+		return true;
+	return !initial && !vm->for_private && !backend->only_asked_for;
+}
+
+const struct gmem_backend *gmem_auto_backend(const struct gmem_vm *vm, uint32_t initial, bool huge)
+{
 	size_t i;
 
 	for (i = 0; i < NR_BACKENDS; i++)
-		if (vm->caps & backends[i]->cap && (shared || backends[i]->convert))
+		if (vm->caps & backends[i]->cap && suits(vm, backends[i], initial, huge))
 			return backends[i];
 	return NULL;
 }
 
-static int cannot(const struct gmem_vm *vm, uint64_t cap, struct gmem_error *error)
+static int cannot(struct gmem_error *error, const char *why, const char *more)
 {
-	return gmem_fail(error, GMEM_STEP_CREATE, -EOPNOTSUPP, GMEM_NOWHERE, GMEM_NOWHERE, "%s",
-			 gmem_vm_why_not(vm, cap));
+	return gmem_fail(error, GMEM_STEP_CREATE, -EOPNOTSUPP, GMEM_NOWHERE, GMEM_NOWHERE, "%s%s",
+			 why, more);
+}
+
+/* What AUTO found nothing for. */
+static int cannot_auto(const struct gmem_vm *vm, const struct gmem_options *opt,
+		       struct gmem_error *error)
+{
+	const bool private = opt->initial == GMEM_STATE_PRIVATE || vm->for_private;
+
+	if (opt->huge_page)
+		return cannot(error, "Memory of huge pages cannot be private.",
+			      opt->initial ? "" : " Shared memory has to be asked for.");
+	return cannot(error,
+		      gmem_vm_why_not(vm, private || vm->caps & GMEM_CAP_SHARED ? GMEM_CAP_PRIVATE
+										: GMEM_CAP_SHARED),
+		      opt->initial ? "" : " Shared memory has to be asked for.");
 }
 
 static int choose(const struct gmem_vm *vm, struct gmem_options *opt,
@@ -72,15 +94,16 @@ static int choose(const struct gmem_vm *vm, struct gmem_options *opt,
 	const struct gmem_backend *backend = gmem_backend_of(opt->mode);
 
 	if (opt->mode == GMEM_MODE_AUTO) {
-		backend = gmem_auto_backend(vm, opt->initial);
-		if (!backend && gmem_auto_backend(vm, GMEM_STATE_SHARED))
-			return cannot(vm, GMEM_CAP_PRIVATE, error);
+		backend = gmem_auto_backend(vm, opt->initial, opt->huge_page);
 		if (!backend)
-			return cannot(vm, GMEM_CAP_SHARED, error);
+			return cannot_auto(vm, opt, error);
 	} else if (!backend) {
 		return gmem_bad(error, "Mode %u does not exist.", opt->mode);
 	} else if (!(vm->caps & backend->cap)) {
-		return cannot(vm, backend->cap, error);
+		return cannot(error, gmem_vm_why_not(vm, backend->cap), "");
+	} else if (opt->huge_page && !backend->huge_pages) {
+		return gmem_fail(error, GMEM_STEP_CREATE, -EOPNOTSUPP, GMEM_NOWHERE, GMEM_NOWHERE,
+				 "Memory in %s mode has no huge pages.", backend->name);
 	} else if (!backend->convert && opt->initial == GMEM_STATE_PRIVATE) {
 		return gmem_bad(error, "Memory cannot be private in %s mode.", backend->name);
 	}
@@ -147,6 +170,31 @@ int gmem_create_guest_memfd(struct gmem *memory, uint64_t flags, struct gmem_err
 	return 0;
 }
 
+/* The flags of memfd_create() for pages of a size, which have its logarithm. */
+static unsigned int huge_flags(uint64_t page)
+{
+	return MFD_HUGETLB | (unsigned int)__builtin_ctzll(page) << MFD_HUGE_SHIFT;
+}
+
+int gmem_create_memfd(struct gmem *memory, struct gmem_error *error)
+{
+	const struct gmem_sys *sys = memory->vm->sys;
+	const bool huge = memory->page != memory->vm->page;
+	int r;
+
+	memory->shared_fd = r =
+		sys->memfd_create("gmem-shared", huge ? huge_flags(memory->page) : 0);
+	if (r >= 0)
+		r = sys->ftruncate(memory->shared_fd, memory->bytes);
+	if (r < 0)
+		return gmem_fail(error, GMEM_STEP_CREATE, r, GMEM_NOWHERE, GMEM_NOWHERE,
+				 "Cannot create a memfd of %llu bytes in pages of %llu "
+				 "(errno %d).",
+				 (unsigned long long)memory->bytes,
+				 (unsigned long long)memory->page, -r);
+	return 0;
+}
+
 int gmem_reserve(struct gmem_vm *vm, uint64_t bytes, const struct gmem_backend *backend,
 		 struct gmem **ret_memory, struct gmem_error *error)
 {
@@ -158,6 +206,7 @@ int gmem_reserve(struct gmem_vm *vm, uint64_t bytes, const struct gmem_backend *
 	memory->vm = vm;
 	memory->bytes = bytes;
 	memory->backend = backend;
+	memory->page = vm->page;
 	memory->fd = memory->shared_fd = -1;
 	atomic_init(&memory->refs, 1);
 	atomic_fetch_add_explicit(&vm->refs, 1, memory_order_relaxed);
@@ -188,11 +237,15 @@ PUBLIC int gmem_new(struct gmem_vm *vm, uint64_t bytes, const struct gmem_option
 				error, GMEM_STEP_ARGUMENTS, r, GMEM_NOWHERE, GMEM_NOWHERE,
 				"The size of the options, or what follows them, is invalid.");
 	}
+	if (opt.huge_page && (opt.huge_page < vm->page || opt.huge_page & (opt.huge_page - 1)))
+		return gmem_bad(error, "%llu bytes are not the size of a page.",
+				(unsigned long long)opt.huge_page);
 	if (opt.flags)
 		return gmem_bad(error, "Unknown flags %#llx.", (unsigned long long)opt.flags);
 	if (opt.initial > GMEM_STATE_PRIVATE)
 		return gmem_bad(error, "%u is not a valid initial state.", opt.initial);
-	if (!bytes || bytes % vm->page || bytes > INT64_MAX || (size_t)bytes != bytes)
+	if (!bytes || bytes % (opt.huge_page ? opt.huge_page : vm->page) || bytes > INT64_MAX ||
+	    (size_t)bytes != bytes)
 		return gmem_bad(error, "%llu bytes are not a multiple of the page size.",
 				(unsigned long long)bytes);
 	r = choose(vm, &opt, &backend, error);
@@ -202,6 +255,8 @@ PUBLIC int gmem_new(struct gmem_vm *vm, uint64_t bytes, const struct gmem_option
 	r = gmem_reserve(vm, bytes, backend, &memory, error);
 	if (r)
 		return r;
+	if (opt.huge_page)
+		memory->page = opt.huge_page;
 	r = backend->create(memory, opt.initial, error);
 	if (!r && backend->map)
 		r = backend->map(memory, error);
@@ -270,6 +325,19 @@ int gmem_check_range(const struct gmem *memory, uint64_t offset, uint64_t bytes,
 	return 0;
 }
 
+int gmem_check_file_range(const struct gmem *memory, uint64_t offset, uint64_t bytes,
+			  struct gmem_error *error)
+{
+	int r = gmem_check_range(memory, offset, bytes, error);
+
+	if (!r && (offset | bytes) & (memory->page - 1))
+		return gmem_bad(error,
+				"%llu bytes at %#llx are not a range of pages of %llu bytes.",
+				(unsigned long long)bytes, (unsigned long long)offset,
+				(unsigned long long)memory->page);
+	return r;
+}
+
 PUBLIC int gmem_map(struct gmem *memory, uint64_t offset, uint64_t bytes, uint64_t flags,
 		    void **ret_address, struct gmem_error *error)
 {
@@ -277,7 +345,7 @@ PUBLIC int gmem_map(struct gmem *memory, uint64_t offset, uint64_t bytes, uint64
 	const struct gmem_sys *sys;
 	void *address;
 
-	r = gmem_check_range(memory, offset, bytes, error);
+	r = gmem_check_file_range(memory, offset, bytes, error);
 	if (r)
 		return r;
 	if (!ret_address)

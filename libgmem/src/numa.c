@@ -84,6 +84,8 @@ static const char *why_no_policy(const struct gmem *memory)
 {
 	if (memory->backend->no_policy)
 		return memory->backend->no_policy;
+	if (memory->backend->memfd_policy)
+		return NULL;
 	return gmem_vm_why_not(memory->vm, GMEM_CAP_POLICY);
 }
 
@@ -102,7 +104,7 @@ PUBLIC int gmem_set_policy(struct gmem *memory, uint64_t offset, uint64_t bytes,
 	unsigned long words[GMEM_NODE_WORDS];
 	int r;
 
-	r = gmem_check_range(memory, offset, bytes, error);
+	r = gmem_check_file_range(memory, offset, bytes, error);
 	if (r)
 		return r;
 	if (policy > GMEM_POLICY_INTERLEAVE)
@@ -133,7 +135,7 @@ PUBLIC int gmem_get_policy(struct gmem *memory, uint64_t offset, uint32_t *ret_p
 	void *map;
 	int mode, r;
 
-	r = gmem_check_range(memory, offset, memory ? memory->vm->page : 0, error);
+	r = gmem_check_file_range(memory, offset, memory ? memory->page : 0, error);
 	if (!r && !ret_policy)
 		r = gmem_bad(error, "The pointer to the policy is NULL.");
 	if (!r)
@@ -141,10 +143,10 @@ PUBLIC int gmem_get_policy(struct gmem *memory, uint64_t offset, uint32_t *ret_p
 	if (r)
 		return r;
 	sys = memory->vm->sys;
-	r = sys->mmap(memory->fd, offset, memory->vm->page, PROT_READ, &map);
+	r = sys->mmap(memory->fd, offset, memory->page, PROT_READ, &map);
 	if (r >= 0) {
 		r = sys->get_mempolicy(&mode, words, GMEM_MAX_NODES, map, MPOL_F_ADDR);
-		sys->munmap(map, memory->vm->page);
+		sys->munmap(map, memory->page);
 	}
 	if (r < 0)
 		return gmem_fail(error, GMEM_STEP_POLICY, r, GMEM_NOWHERE, offset,
@@ -269,7 +271,7 @@ PUBLIC int gmem_prealloc(struct gmem *memory, uint64_t offset, uint64_t bytes,
 	unsigned long words[GMEM_NODE_WORDS];
 	int r;
 
-	r = gmem_check_range(memory, offset, bytes, error);
+	r = gmem_check_file_range(memory, offset, bytes, error);
 	if (!r && nodes)
 		r = to_words(nodes, words, error);
 	if (r)

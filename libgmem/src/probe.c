@@ -398,6 +398,11 @@ int gmem_probe(struct gmem_vm *vm, struct gmem_error *error)
 		lacks(vm, GMEM_CAP_PRIVATE,
 		      "Neither this kernel, in place, nor the type of this VM, with two kinds of "
 		      "memory, has private memory.");
+	if (check(vm, KVM_CAP_USER_MEMORY))
+		has(vm, GMEM_CAP_PLAIN);
+	else
+		lacks(vm, GMEM_CAP_PLAIN,
+		      "The kernel has no KVM_SET_USER_MEMORY_REGION (KVM_CAP_USER_MEMORY).");
 	if (check(vm, KVM_CAP_MEMORY_FAULT_INFO))
 		has(vm, GMEM_CAP_MEMORY_FAULT);
 	else

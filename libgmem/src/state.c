@@ -167,8 +167,14 @@ PUBLIC int gmem_stats(struct gmem *memory, struct gmem_stats *ret_stats, struct 
 	stats.shared_bytes = stats.bytes - stats.private_bytes;
 	if (r < 0)
 		return cannot_query(r, GMEM_NOWHERE, error);
-	r = resident_or_say(memory, memory->fd, 0, memory->bytes, GMEM_NOWHERE,
-			    &stats.resident_guest, error);
+	if (memory->backend->resident) {
+		r = memory->backend->resident(memory, &stats.resident_guest);
+		if (r < 0)
+			return cannot_query(r, GMEM_NOWHERE, error);
+	} else {
+		r = resident_or_say(memory, memory->fd, 0, memory->bytes, GMEM_NOWHERE,
+				    &stats.resident_guest, error);
+	}
 	if (!r && memory->shared_fd != memory->fd)
 		r = resident_or_say(memory, memory->shared_fd, 0, memory->bytes, GMEM_NOWHERE,
 				    &stats.resident_shared, error);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -38,14 +39,24 @@ static int real_set_cloexec(int fd)
 	return result(fcntl(fd, F_SETFD, FD_CLOEXEC));
 }
 
-static int real_memfd_create(const char *name)
+static int real_memfd_create(const char *name, unsigned int flags)
 {
-	return result(memfd_create(name, MFD_CLOEXEC));
+	return result(memfd_create(name, MFD_CLOEXEC | flags));
 }
 
 static int real_ftruncate(int fd, uint64_t bytes)
 {
 	return result(ftruncate(fd, (off_t)bytes));
+}
+
+static int real_allocated(int fd, uint64_t *bytes)
+{
+	struct stat stat;
+
+	if (fstat(fd, &stat))
+		return -errno;
+	*bytes = (uint64_t)stat.st_blocks * 512;
+	return 0;
 }
 
 static int real_fallocate(int fd, int mode, uint64_t offset, uint64_t bytes)
@@ -133,6 +144,7 @@ const struct gmem_sys gmem_sys_real = {
 	.set_cloexec = real_set_cloexec,
 	.memfd_create = real_memfd_create,
 	.ftruncate = real_ftruncate,
+	.allocated = real_allocated,
 	.fallocate = real_fallocate,
 	.mmap = real_mmap,
 	.munmap = real_munmap,

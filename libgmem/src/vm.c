@@ -145,7 +145,7 @@ PUBLIC int gmem_vm_mode(const struct gmem_vm *vm, uint32_t *ret_mode)
 
 	if (!vm || !ret_mode)
 		return -EINVAL;
-	backend = gmem_auto_backend(vm, 0);
+	backend = gmem_auto_backend(vm, 0, false);
 	if (!backend)
 		return -EOPNOTSUPP;
 	*ret_mode = backend->mode;

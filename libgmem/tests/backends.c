@@ -2,11 +2,13 @@
 /* Which backend memory gets, on which kernel, and what each does that no other does. */
 #include "world.h"
 
+#include <numa.h>
 #include <string.h>
 
 #define SIZE (8 * PAGE)
 
 /* Kernels, with a VM of a type. */
+static const struct fake_can linux_6_1 = {.numa = true};
 static const struct fake_can linux_6_12_plain = {.guest_memfd = true};
 static const struct fake_can linux_6_12_protected = {.guest_memfd = true, .attributes = true};
 static const struct fake_can linux_7_3_plain = {.guest_memfd = true, .map = true};
@@ -21,7 +23,7 @@ static const struct fake_can linux_7_4_off = {
 static const struct fake_can other_protected = {
 	.guest_memfd = true, .map = true, .protected = true};
 static const struct fake_can ours = {
-	.guest_memfd = true, .map = true, .convert = true, .ranges = true};
+	.guest_memfd = true, .map = true, .convert = true, .ranges = true, .numa = true};
 static const struct fake_can ours_protected = {.guest_memfd = true,
 					       .map = true,
 					       .convert = true,
@@ -51,7 +53,13 @@ static const struct {
 	{&other_protected, GMEM_STATE_SHARED, GMEM_MODE_SHARED, NULL},
 	{&linux_7_3_plain, 0, GMEM_MODE_SHARED, NULL},
 	{&linux_6_12_protected, 0, GMEM_MODE_DUAL, NULL},
+	{&linux_7_3_plain, GMEM_STATE_SHARED, GMEM_MODE_SHARED, NULL},
 	{&linux_6_12_plain, 0, 0, "cannot be mapped"},
+	{&linux_6_12_plain, 0, 0, "Shared memory has to be asked for."},
+	{&linux_6_12_plain, GMEM_STATE_PRIVATE, 0, "private memory"},
+	{&linux_6_12_plain, GMEM_STATE_SHARED, GMEM_MODE_PLAIN, NULL},
+	{&linux_6_1, 0, 0, "is too old"},
+	{&linux_6_1, GMEM_STATE_SHARED, GMEM_MODE_PLAIN, NULL},
 };
 
 static struct world here;
@@ -76,7 +84,7 @@ START_TEST(auto_mode)
 		ok(gmem_new(vm, SIZE, &options, &memory, &err));
 		ck_assert_uint_eq(gmem_mode(memory), automatic[_i].mode);
 		ck_assert_uint_eq(state_of(memory, 0), options.initial ? options.initial
-						       : automatic[_i].mode == GMEM_MODE_SHARED
+						       : automatic[_i].mode >= GMEM_MODE_SHARED
 							       ? GMEM_STATE_SHARED
 							       : GMEM_STATE_PRIVATE);
 		gmem_unref(memory);
@@ -162,6 +170,66 @@ START_TEST(zero_by_freeing)
 }
 END_TEST
 
+/* Huge pages are where they are asked for, and nothing is cut smaller than they are. */
+START_TEST(huge_pages)
+{
+	struct gmem_options options = GMEM_OPTIONS_INIT;
+	struct gmem_stats stats = GMEM_STATS_INIT;
+	unsigned long word = 1;
+	struct bitmask nodes = {64, &word};
+	struct gmem *memory = NULL;
+	uint64_t on[FAKE_MAX_NODES];
+	void *address = NULL;
+	uint32_t policy;
+
+	begin(&ours);
+	options.huge_page = 2 * MIB;
+	fails(EOPNOTSUPP, gmem_new(vm, 4 * MIB, &options, &memory, &err));
+	ck_assert_msg(strstr(err.message, "has to be asked for"), "'%s'", err.message);
+	options.initial = GMEM_STATE_PRIVATE;
+	fails(EOPNOTSUPP, gmem_new(vm, 4 * MIB, &options, &memory, &err));
+	options.initial = GMEM_STATE_SHARED;
+	options.mode = GMEM_MODE_INPLACE;
+	fails(EOPNOTSUPP, gmem_new(vm, 4 * MIB, &options, &memory, &err));
+	ck_assert_msg(strstr(err.message, "in-place mode has no huge"), "'%s'", err.message);
+	options.mode = GMEM_MODE_AUTO;
+	fails(EINVAL, gmem_new(vm, 3 * MIB, &options, &memory, &err));
+	options.huge_page = 3 * PAGE;
+	fails(EINVAL, gmem_new(vm, 6 * PAGE, &options, &memory, &err));
+	options.huge_page = PAGE / 2;
+	fails(EINVAL, gmem_new(vm, 4 * MIB, &options, &memory, &err));
+	options.huge_page = 1024 * MIB;
+	fails(ENODEV, gmem_new(vm, 1024 * MIB, &options, &memory, &err));
+	says(GMEM_STEP_CREATE, GMEM_NOWHERE, GMEM_NOWHERE);
+	ck_assert_ptr_null(memory);
+
+	options.huge_page = 2 * MIB;
+	ok(gmem_new(vm, 4 * MIB, &options, &memory, &err));
+	ck_assert_uint_eq(gmem_mode(memory), GMEM_MODE_PLAIN);
+	/* A slot may be cut anywhere. */
+	ok(gmem_bind(memory, 0, MIB, PAGE, 2 * PAGE, &err));
+	fails(EINVAL, gmem_map(memory, 0, PAGE, 0, &address, &err));
+	fails(EINVAL, gmem_map(memory, PAGE, 2 * MIB, 0, &address, &err));
+	ok(gmem_map(memory, 2 * MIB, 2 * MIB, 0, &address, &err));
+	ok(fake_sys.munmap(address, 2 * MIB));
+	fails(EINVAL, gmem_discard(memory, PAGE, PAGE, &err));
+	ok(gmem_discard(memory, 0, 2 * MIB, &err));
+	fails(EINVAL, gmem_set_policy(memory, 0, PAGE, GMEM_POLICY_BIND, &nodes, &err));
+	ok(gmem_set_policy(memory, 0, 2 * MIB, GMEM_POLICY_BIND, &nodes, &err));
+	fails(EINVAL, gmem_get_policy(memory, PAGE, &policy, NULL, &err));
+	ok(gmem_get_policy(memory, 0, &policy, NULL, &err));
+	ck_assert_uint_eq(policy, GMEM_POLICY_BIND);
+	fails(EINVAL, gmem_prealloc(memory, 0, PAGE, NULL, NULL, NULL, &err));
+	ok(gmem_prealloc(memory, 2 * MIB, 2 * MIB, NULL, NULL, NULL, &err));
+	ok(gmem_stats(memory, &stats, &err));
+	ck_assert_uint_eq(stats.resident_guest, 2 * MIB);
+	ck_assert_uint_eq(stats.shared_bytes, 4 * MIB);
+	fails(EOPNOTSUPP, gmem_placement(memory, 0, 4 * MIB, on, FAKE_MAX_NODES, &err));
+	gmem_unref(memory);
+	world_end();
+}
+END_TEST
+
 Suite *suite_backends(void)
 {
 	Suite *suite = suite_create("backends");
@@ -170,6 +238,7 @@ Suite *suite_backends(void)
 	tcase_add_loop_test(tcase, auto_mode, 0, sizeof(automatic) / sizeof(automatic[0]));
 	tcase_add_test(tcase, first_conversion);
 	tcase_add_test(tcase, zero_by_freeing);
+	tcase_add_test(tcase, huge_pages);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

@@ -64,6 +64,10 @@ START_TEST(capabilities)
 	ck_assert_ptr_null(gmem_vm_why_not(vm, 3));
 	ck_assert_ptr_null(gmem_vm_why_not(vm, UINT64_C(1) << 63));
 	ck_assert_ptr_null(gmem_vm_why_not(NULL, 1));
+	if (!has_default(have)) {
+		ck_assert_int_eq(gmem_vm_mode(vm, &mode), -EOPNOTSUPP);
+		return;
+	}
 	ok(gmem_vm_mode(vm, &mode));
 	ck_assert(have & mode_caps[mode]);
 	if (!world->real)
@@ -86,7 +90,7 @@ START_TEST(modes)
 			ok(gmem_new(vm, SIZE, &options, &memory, &err));
 			ck_assert_uint_eq(gmem_mode(memory), options.mode);
 			ck_assert_uint_eq(gmem_size(memory), SIZE);
-			ck_assert_uint_eq(state_of(memory, 0), options.mode == GMEM_MODE_SHARED
+			ck_assert_uint_eq(state_of(memory, 0), options.mode >= GMEM_MODE_SHARED
 								       ? GMEM_STATE_SHARED
 								       : GMEM_STATE_PRIVATE);
 			ck_assert_ptr_null(gmem_unref(memory));
@@ -96,10 +100,14 @@ START_TEST(modes)
 			ck_assert_str_eq(err.message, gmem_vm_why_not(vm, mode_caps[options.mode]));
 		}
 	}
-	ok(gmem_vm_mode(vm, &mode));
-	ok(gmem_new(vm, SIZE, NULL, &memory, &err));
-	ck_assert_uint_eq(gmem_mode(memory), mode);
-	gmem_unref(memory);
+	if (has_default(caps())) {
+		ok(gmem_vm_mode(vm, &mode));
+		ok(gmem_new(vm, SIZE, NULL, &memory, &err));
+		ck_assert_uint_eq(gmem_mode(memory), mode);
+		gmem_unref(memory);
+	} else {
+		fails(EOPNOTSUPP, gmem_new(vm, SIZE, NULL, &memory, &err));
+	}
 
 	/* AUTO does not pretend. */
 	options = (struct gmem_options)GMEM_OPTIONS_INIT;
@@ -458,7 +466,7 @@ START_TEST(policy)
 	int node = last_node();
 
 	word[0] = 1ul << node;
-	if (!(caps() & GMEM_CAP_POLICY) || world->mode == GMEM_MODE_DUAL) {
+	if (!has_policy() || world->mode == GMEM_MODE_DUAL) {
 		fails(EOPNOTSUPP, gmem_set_policy(memory, 0, PAGE, GMEM_POLICY_BIND, &nodes, &err));
 		gmem_unref(memory);
 		return;
@@ -532,6 +540,46 @@ START_TEST(preallocation)
 	ok(gmem_stats(memory, &stats, &err));
 	ck_assert_uint_gt(stats.resident_guest + stats.resident_shared, 0);
 	ck_assert_uint_lt(stats.resident_guest + stats.resident_shared, bytes);
+	gmem_unref(memory);
+}
+END_TEST
+
+/* Huge pages, where this machine has some that are free: two of 2 MiB. */
+START_TEST(huge)
+{
+	struct gmem_options options = GMEM_OPTIONS_INIT;
+	struct gmem_stats stats = GMEM_STATS_INIT;
+	struct gmem *memory;
+	volatile uint8_t *map;
+	void *address;
+	int r;
+
+	if (!world->real || world->mode != GMEM_MODE_PLAIN)
+		return;
+	options.initial = GMEM_STATE_SHARED;
+	options.huge_page = 2 * MIB;
+	r = gmem_new(vm, 4 * MIB, &options, &memory, &err);
+	if (r == -ENOMEM || r == -ENODEV || r == -ENOSYS) {
+		printf("# %s: skipped: %s\n", world->name, err.message);
+		return;
+	}
+	ck_assert_msg(!r, "%d: %s", r, err.message);
+	ck_assert_uint_eq(gmem_mode(memory), GMEM_MODE_PLAIN);
+	ok(gmem_bind(memory, 0, GPA, 2 * MIB, MIB, &err));
+	ok(gmem_map(memory, 2 * MIB, 2 * MIB, 0, &address, &err));
+	map = address;
+	map[PAGE] = 7;
+	ok(gmem_stats(memory, &stats, &err));
+	ck_assert_uint_eq(stats.resident_guest, 2 * MIB);
+	ok(gmem_discard(memory, 2 * MIB, 2 * MIB, &err));
+	ok(gmem_stats(memory, &stats, &err));
+	ck_assert_uint_eq(stats.resident_guest, 0);
+	ck_assert_uint_eq(map[PAGE], 0);
+	ok(gmem_set_policy(memory, 0, 2 * MIB, GMEM_POLICY_BIND, node_mask(1), &err));
+	ok(gmem_prealloc(memory, 0, 4 * MIB, NULL, NULL, NULL, &err));
+	ok(gmem_stats(memory, &stats, &err));
+	ck_assert_uint_eq(stats.resident_guest, 4 * MIB);
+	unmap(address, 2 * MIB);
 	gmem_unref(memory);
 }
 END_TEST
@@ -803,6 +851,7 @@ Suite *suite_behaviour(void)
 	tcase_add_test(tcase, statistics);
 	tcase_add_test(tcase, policy);
 	tcase_add_test(tcase, preallocation);
+	tcase_add_test(tcase, huge);
 	tcase_add_test(tcase, placement_private);
 	tcase_add_test(tcase, placement_sparse);
 	tcase_add_test(tcase, listeners);

@@ -11,8 +11,10 @@
 
 #include <linux/falloc.h>
 #include <linux/kvm_attributes2.h>
+#include <linux/memfd.h>
 
 #define PAGE 4096ull
+#define HUGE (2ull << 20)
 #define MAX_OBJECTS 64
 #define MAX_SLOTS 64
 #define MAX_MAPS 256
@@ -53,7 +55,7 @@ struct object {
 	enum kind kind;
 	uint64_t flags;
 	int vm;
-	bool cloexec;
+	bool cloexec, huge;
 	struct inode *inode; /* but for VMs */
 	int type;	     /* of a VM */
 	bool hypercalls;
@@ -544,6 +546,7 @@ static void failed_ioctl(int fd, unsigned long request, const void *arg)
 	case KVM_SET_MEMORY_ATTRIBUTES:
 		failed_gpa = ((const struct kvm_memory_attributes *)arg)->address;
 		break;
+	case KVM_SET_USER_MEMORY_REGION: /* which begins as the other does */
 	case KVM_SET_USER_MEMORY_REGION2:
 		failed_gpa = region->guest_phys_addr;
 		break;
@@ -661,9 +664,32 @@ static int freeze(struct object *file, struct kvm_gmem_freeze *args)
 	return 0;
 }
 
+static int check_guest_memfd(int vm, const struct kvm_userspace_memory_region2 *args,
+			     const struct map *map)
+{
+	const struct object *memory = get((int)args->guest_memfd);
+
+	if (!memory)
+		return -EBADF;
+	if (memory->kind != GUEST_MEMFD || memory->vm != vm ||
+	    !whole_pages(args->guest_memfd_offset, args->memory_size) ||
+	    args->guest_memfd_offset + args->memory_size > memory->inode->bytes)
+		return -EINVAL;
+	/* Where attributes rule, what is shared is behind that address. */
+	if (!(memory->flags & GUEST_MEMFD_FLAG_MMAP) && !map)
+		return -EFAULT;
+	/* KVM's own accesses go through it: it has to be this memory. Ours needs no address. */
+	if (memory->flags & GUEST_MEMFD_FLAG_MMAP && can.attributes2 && !can.convert &&
+	    (!map || map->fd != (int)args->guest_memfd ||
+	     map->offset + (args->userspace_addr - (uintptr_t)map->address) !=
+		     args->guest_memfd_offset))
+		return -EFAULT;
+	return 0;
+}
+
 static int set_region(int fd, const struct kvm_userspace_memory_region2 *args)
 {
-	struct object *vm = get(fd), *memory;
+	struct object *vm = get(fd);
 	struct slot *slot = NULL, *free_slot = NULL;
 	const struct map *map;
 
@@ -682,25 +708,17 @@ static int set_region(int fd, const struct kvm_userspace_memory_region2 *args)
 		return 0;
 	}
 	if (!whole_pages(args->guest_phys_addr, args->memory_size) || args->userspace_addr % PAGE ||
-	    args->flags != KVM_MEM_GUEST_MEMFD || slot)
+	    args->flags & ~KVM_MEM_GUEST_MEMFD || slot)
 		return -EINVAL;
-	memory = get((int)args->guest_memfd);
-	if (!memory)
-		return -EBADF;
-	if (memory->kind != GUEST_MEMFD || memory->vm != fd ||
-	    !whole_pages(args->guest_memfd_offset, args->memory_size) ||
-	    args->guest_memfd_offset + args->memory_size > memory->inode->bytes)
-		return -EINVAL;
-	/* Where attributes rule, what is shared is behind that address. */
 	map = map_of((void *)(uintptr_t)args->userspace_addr, args->memory_size);
-	if (!(memory->flags & GUEST_MEMFD_FLAG_MMAP) && !map)
+	if (args->flags) {
+		int r = check_guest_memfd(fd, args, map);
+
+		if (r)
+			return r;
+	} else if (!map) {
 		return -EFAULT;
-	/* KVM's own accesses go through it: it has to be this memory. Ours needs no address. */
-	if (memory->flags & GUEST_MEMFD_FLAG_MMAP && can.attributes2 && !can.convert &&
-	    (!map || map->fd != (int)args->guest_memfd ||
-	     map->offset + (args->userspace_addr - (uintptr_t)map->address) !=
-		     args->guest_memfd_offset))
-		return -EFAULT;
+	}
 	for (int i = 0; i < MAX_SLOTS; i++) {
 		struct slot *s = &vm->slots[i];
 
@@ -710,7 +728,7 @@ static int set_region(int fd, const struct kvm_userspace_memory_region2 *args)
 		    s->gpa < args->guest_phys_addr + args->memory_size &&
 		    args->guest_phys_addr < s->gpa + s->bytes)
 			return -EEXIST;
-		if (s->fd == (int)args->guest_memfd &&
+		if (args->flags && s->fd == (int)args->guest_memfd &&
 		    s->offset < args->guest_memfd_offset + args->memory_size &&
 		    args->guest_memfd_offset < s->offset + s->bytes)
 			return -EINVAL;
@@ -722,8 +740,21 @@ static int set_region(int fd, const struct kvm_userspace_memory_region2 *args)
 				   args->guest_phys_addr,
 				   args->memory_size,
 				   args->guest_memfd_offset,
-				   (int)args->guest_memfd};
+				   args->flags ? (int)args->guest_memfd : -1};
 	return 0;
+}
+
+static int set_old_region(int fd, const struct kvm_userspace_memory_region *args)
+{
+	const struct kvm_userspace_memory_region2 region = {
+		.slot = args->slot,
+		.flags = args->flags,
+		.guest_phys_addr = args->guest_phys_addr,
+		.memory_size = args->memory_size,
+		.userspace_addr = args->userspace_addr,
+	};
+
+	return args->flags ? -EINVAL : set_region(fd, &region);
 }
 
 static int set_attributes(struct object *vm, const struct kvm_memory_attributes *args)
@@ -867,6 +898,8 @@ static const char *request_name(unsigned long request)
 		return "KVM_ENABLE_CAP";
 	case KVM_CREATE_GUEST_MEMFD:
 		return "KVM_CREATE_GUEST_MEMFD";
+	case KVM_SET_USER_MEMORY_REGION:
+		return "KVM_SET_USER_MEMORY_REGION";
 	case KVM_SET_USER_MEMORY_REGION2:
 		return "KVM_SET_USER_MEMORY_REGION2";
 	case KVM_SET_MEMORY_ATTRIBUTES:
@@ -911,8 +944,10 @@ static int do_ioctl(int fd, unsigned long request, void *arg)
 		}
 		case KVM_CREATE_GUEST_MEMFD:
 			return create(fd, arg);
+		case KVM_SET_USER_MEMORY_REGION:
+			return set_old_region(fd, arg);
 		case KVM_SET_USER_MEMORY_REGION2:
-			return set_region(fd, arg);
+			return can.guest_memfd ? set_region(fd, arg) : -ENOTTY;
 		case KVM_SET_MEMORY_ATTRIBUTES:
 			return set_attributes(object, arg);
 		case KVM_GMEM_LINK:
@@ -975,16 +1010,20 @@ static int fake_set_cloexec(int fd)
 	LEAVE(r_);
 }
 
-static int fake_memfd_create(const char *name)
+static int fake_memfd_create(const char *name, unsigned int flags)
 {
 	int fd;
 
 	ENTER("memfd_create");
 	(void)name;
+	/* Huge pages of 2 MiB, and no others. */
+	if (!r_ && flags && flags != (MFD_HUGETLB | 21u << MFD_HUGE_SHIFT))
+		r_ = -ENODEV;
 	if (r_)
 		LEAVE(r_);
 	fd = new_object(MEMFD, new_inode(0));
 	get(fd)->cloexec = true;
+	get(fd)->huge = flags;
 	LEAVE(fd);
 }
 
@@ -1013,6 +1052,22 @@ static void populate(struct page *page)
 		return;
 	page->populated = true;
 	page->node = first_node(page->policy ? page->nodes : task_policy ? task_nodes : 0);
+}
+
+static int fake_allocated(int fd, uint64_t *bytes)
+{
+	struct object *file;
+
+	ENTER("fstat");
+	file = get(fd);
+	if (!r_ && (!file || file->kind != MEMFD))
+		r_ = -EBADF;
+	if (r_)
+		LEAVE(r_);
+	*bytes = 0;
+	for (uint64_t p = 0; p < file->inode->bytes / PAGE; p++)
+		*bytes += file->inode->pages[p].populated ? PAGE : 0;
+	LEAVE(0);
 }
 
 static int fake_fallocate(int fd, int mode, uint64_t offset, uint64_t bytes)
@@ -1065,6 +1120,8 @@ static int fake_mmap(int fd, uint64_t offset, size_t bytes, int prot, void **add
 		r_ = -ENODEV;
 	if (r_)
 		LEAVE(r_);
+	if (file->huge && (offset | bytes) % HUGE)
+		LEAVE(-EINVAL);
 	at = mmap(NULL, bytes, prot, MAP_SHARED, file->inode->real, (off_t)offset);
 	if (at == MAP_FAILED)
 		LEAVE(-errno);
@@ -1172,8 +1229,12 @@ static int fake_get_mempolicy(int *mode, unsigned long *nodes, unsigned long max
 			LEAVE(-EFAULT);
 		page = page_at(map->fd,
 			       map->offset + (uint64_t)((char *)address - (char *)map->address));
-		policy = can.policy ? page->policy : map->policy;
-		mask = can.policy ? page->nodes : 0;
+		policy = map->policy;
+		mask = 0;
+		if (can.policy || get(map->fd)->kind == MEMFD) {
+			policy = page->policy;
+			mask = page->nodes;
+		}
 		if (said_mode >= 0)
 			policy = said_mode;
 	}
@@ -1232,6 +1293,8 @@ static int fake_cachestat(int fd, uint64_t offset, uint64_t bytes, uint64_t *pag
 	file = get(fd);
 	if (!r_ && !file)
 		r_ = -EBADF;
+	if (!r_ && file->huge)
+		r_ = -EOPNOTSUPP;
 	if (r_)
 		LEAVE(r_);
 	/* As the kernel: 0 bytes are all that follow. */
@@ -1295,6 +1358,7 @@ const struct gmem_sys fake_sys = {
 	.set_cloexec = fake_set_cloexec,
 	.memfd_create = fake_memfd_create,
 	.ftruncate = fake_ftruncate,
+	.allocated = fake_allocated,
 	.fallocate = fake_fallocate,
 	.mmap = fake_mmap,
 	.munmap = fake_munmap,

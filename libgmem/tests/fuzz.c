@@ -12,7 +12,7 @@
 #define PAGE 4096ull
 #define GPA (1ull << 20)
 #define PAGES 8
-#define NR_VMS GMEM_MODE_SHARED /* the last of the modes */
+#define NR_VMS GMEM_MODE_PLAIN /* the last of the modes */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -36,11 +36,11 @@ static const struct {
 	{                                                                                          \
 #name, SYS_##name                                                                  \
 	}
-	CALL(brk),	    CALL(cachestat),	 CALL(clock_gettime), CALL(clock_nanosleep),
-	CALL(close),	    CALL(fallocate),	 CALL(fcntl),	      CALL(ftruncate),
-	CALL(futex),	    CALL(get_mempolicy), CALL(madvise),	      CALL(mbind),
-	CALL(memfd_create), CALL(mmap),		 CALL(move_pages),    CALL(mprotect),
-	CALL(munmap),	    CALL(set_mempolicy),
+	CALL(brk),	  CALL(cachestat), CALL(clock_gettime), CALL(clock_nanosleep),
+	CALL(close),	  CALL(fallocate), CALL(fstat),		CALL(newfstatat),
+	CALL(fcntl),	  CALL(ftruncate), CALL(futex),		CALL(get_mempolicy),
+	CALL(madvise),	  CALL(mbind),	   CALL(memfd_create),	CALL(mmap),
+	CALL(move_pages), CALL(mprotect),  CALL(munmap),	CALL(set_mempolicy),
 };
 
 static const struct {
@@ -57,6 +57,7 @@ static const struct {
 	REQUEST(KVM_ENABLE_CAP),
 	REQUEST(KVM_SET_MEMORY_ATTRIBUTES),
 	REQUEST(KVM_SET_MEMORY_ATTRIBUTES2),
+	REQUEST(KVM_SET_USER_MEMORY_REGION),
 	REQUEST(KVM_SET_USER_MEMORY_REGION2),
 	REQUEST(KVM_GMEM_CONVERT_SHARED),
 	REQUEST(KVM_GMEM_CONVERT_PRIVATE),

@@ -106,13 +106,16 @@ static void *exits(void *data)
 
 static void *counts(void *data)
 {
+	struct gmem_options options = GMEM_OPTIONS_INIT;
+
 	(void)data;
+	options.mode = world->mode;
 	while (!stop) {
 		struct gmem *mine;
 		uint64_t on[8];
 
 		gmem_unref(gmem_ref(memory));
-		check(gmem_new(vm, PAGE, NULL, &mine, NULL));
+		check(gmem_new(vm, PAGE, &options, &mine, NULL));
 		check(gmem_discard(memory, 0, PAGE, NULL));
 		check(gmem_prealloc(memory, 8 * PAGE, PAGE, NULL, NULL, NULL, NULL));
 		gmem_placement(memory, 0, SIZE, on, 8, NULL);

@@ -44,10 +44,9 @@ static int mainline_fallocate(int fd, int mode, uint64_t offset, uint64_t bytes)
 static struct gmem_sys mainline_sys;
 
 const uint64_t mode_caps[NR_MODES + 1] = {
-	[GMEM_MODE_INPLACE] = GMEM_CAP_INPLACE,
-	[GMEM_MODE_ATTRIBUTES] = GMEM_CAP_ATTRIBUTES,
-	[GMEM_MODE_DUAL] = GMEM_CAP_DUAL,
-	[GMEM_MODE_SHARED] = GMEM_CAP_SHARED,
+	[GMEM_MODE_INPLACE] = GMEM_CAP_INPLACE, [GMEM_MODE_ATTRIBUTES] = GMEM_CAP_ATTRIBUTES,
+	[GMEM_MODE_DUAL] = GMEM_CAP_DUAL,	[GMEM_MODE_SHARED] = GMEM_CAP_SHARED,
+	[GMEM_MODE_PLAIN] = GMEM_CAP_PLAIN,
 };
 
 static const struct world worlds[] = {
@@ -76,6 +75,9 @@ static const struct world worlds[] = {
 		 .memory_fault = true,
 		 .numa = true,
 		 .map_gpa_range = true}},
+	{.name = "fake-plain",
+	 .mode = GMEM_MODE_PLAIN,
+	 .can = {.numa = true, .map_gpa_range = true}},
 	{.name = "kvm-inplace", .mode = GMEM_MODE_INPLACE, .real = true},
 	{.name = "kvm-inplace-protected",
 	 .mode = GMEM_MODE_INPLACE,
@@ -92,6 +94,7 @@ static const struct world worlds[] = {
 	 .sys = &mainline_sys},
 	{.name = "kvm-dual", .mode = GMEM_MODE_DUAL, .real = true, .protected = true},
 	{.name = "kvm-shared", .mode = GMEM_MODE_SHARED, .real = true},
+	{.name = "kvm-plain", .mode = GMEM_MODE_PLAIN, .real = true},
 };
 
 const struct world *world;

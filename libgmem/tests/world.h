@@ -47,12 +47,24 @@ int world_new_vm(const struct gmem_vm_options *options, struct gmem_vm **ret_vm,
 		 struct gmem_error *error);
 
 /* The capability of each mode, and how many modes there are. */
-#define NR_MODES 4
+#define NR_MODES 5
 extern const uint64_t mode_caps[NR_MODES + 1];
 
 static inline bool has_private(void)
 {
-	return world->mode != GMEM_MODE_SHARED;
+	return world->mode != GMEM_MODE_SHARED && world->mode != GMEM_MODE_PLAIN;
+}
+
+/* AUTO finds memory that nobody said anything about. */
+static inline bool has_default(uint64_t caps)
+{
+	return caps & (GMEM_CAP_PRIVATE | GMEM_CAP_SHARED);
+}
+
+/* What memory of the world is in can have a policy. */
+static inline bool has_policy(void)
+{
+	return world->mode == GMEM_MODE_PLAIN || !gmem_vm_why_not(vm, GMEM_CAP_POLICY);
 }
 
 /* A page is the same memory in either state. */

@@ -44,6 +44,8 @@ function answer(row, series)
 		return yes(has(series, "plain", "in-place"))
 	if (row == "shared mode (no private memory)")
 		return yes(has(series, "plain", "shared"))
+	if (row == "shared memory of a memfd (plain mode)")
+		return yes(has(series, "plain", "plain"))
 	if (row == "NUMA policy")
 		return places[series, "plain"] == "prealloc" ? "at allocation" : \
 			yes(places[series, "plain"] == "policy")
@@ -166,7 +168,7 @@ END {
 		if (series != "gmem" && auto[series, "sw-protected"] != "no-vm") {
 			wrong(series " has software-protected VMs, and gmem(7) says that none of Debian's has")
 		}
-	if (tables != 1 || rows != 7 || announced != 1 || modes != 3 || !named || policies != 1)
-		wrong("not all is there: " tables + 0 " table, " rows + 0 " of 7 rows, " modes + 0 " of 3 modes")
+	if (tables != 1 || rows != 8 || announced != 1 || modes != 3 || !named || policies != 1)
+		wrong("not all is there: " tables + 0 " table, " rows + 0 " of 8 rows, " modes + 0 " of 3 modes")
 	exit bad
 }

@@ -34,6 +34,7 @@ static const char *const modes[] = {
 	[GMEM_MODE_ATTRIBUTES] = "attributes",
 	[GMEM_MODE_DUAL] = "dual",
 	[GMEM_MODE_SHARED] = "shared",
+	[GMEM_MODE_PLAIN] = "plain",
 };
 
 static const struct {
@@ -44,6 +45,7 @@ static const struct {
 	{ GMEM_CAP_ATTRIBUTES, "attributes" },
 	{ GMEM_CAP_DUAL, "dual" },
 	{ GMEM_CAP_SHARED, "shared" },
+	{ GMEM_CAP_PLAIN, "plain" },
 	{ GMEM_CAP_PRIVATE, "private" },
 	{ GMEM_CAP_POLICY, "policy" },
 	{ GMEM_CAP_RANGES, "ranges" },

@@ -92,7 +92,7 @@ step_run()
 	run_meson asan --suite fake --suite kvm
 	[[ -z ${LAB_QUICK:-} ]] || return 0
 	check_build "it builds with ThreadSanitizer" build_libgmem tsan --werror -Db_sanitize=thread -Db_lundef=false
-	for name in inplace attributes dual shared; do
+	for name in inplace attributes dual shared plain; do
 		check "threads, $name, ThreadSanitizer" env CK_FORK=no TSAN_OPTIONS=halt_on_error=1 \
 			"$build/libgmem-tsan/libgmem/tests/gmem-tests" "fake-$name" threads
 		check "valgrind, $name" env CK_FORK=no CK_DEFAULT_TIMEOUT=0 \

@@ -13,6 +13,7 @@ step_kernels=(lab)
 libgmem_driver='
 	tests=$1 logs=$2
 	shift 2
+	echo 8 >/proc/sys/vm/nr_hugepages
 	for world; do
 		begin=$(date +%s)
 		timeout -k 10 300 "$tests" "$world" >"$LAB_RESULTS/$logs/$world.log" 2>&1
@@ -71,7 +72,7 @@ step_run()
 	check_build "it builds" build_libgmem plain --werror -Db_coverage=false
 	[[ -x $build/libgmem-plain/libgmem/tests/gmem-tests ]] || return 0
 	run_worlds lab kvm-inplace kvm-inplace-protected kvm-attributes kvm-attributes-protected kvm-dual \
-		kvm-shared
+		kvm-shared kvm-plain
 	check "the examples" run_examples
 	[[ -z ${LAB_QUICK:-} ]] || return 0
 	check "what the library adds" run_overhead

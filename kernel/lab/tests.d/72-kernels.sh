@@ -49,7 +49,7 @@ kernels_driver='
 	for name in probe numa guest dual; do
 		run "$name" "$kernels/$name"
 	done
-	for name in kvm-inplace kvm-inplace-protected kvm-attributes kvm-attributes-protected kvm-dual kvm-shared; do
+	for name in kvm-inplace kvm-inplace-protected kvm-attributes kvm-attributes-protected kvm-dual kvm-shared kvm-plain; do
 		run "$name" "$kernels/meson/libgmem/tests/gmem-tests" "$name"
 	done'
 
@@ -203,6 +203,7 @@ check_kernel()
 	check_world kvm-attributes-protected sw-protected attributes
 	check_world kvm-dual sw-protected dual
 	check_world kvm-shared plain shared
+	check_world kvm-plain plain plain
 }
 
 series_of()

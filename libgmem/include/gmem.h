@@ -267,8 +267,9 @@ int gmem_lookup(struct gmem_vm *vm, uint64_t gpa, struct gmem_location *ret_loca
 /*
  * Set the NUMA policy of a range. It applies to pages that are allocated from now on, and
  * does not move others. nodes must not be empty, and must be NULL for
- * GMEM_POLICY_DEFAULT. -EOPNOTSUPP without GMEM_CAP_POLICY, where gmem_prealloc() can
- * place memory instead.
+ * GMEM_POLICY_DEFAULT. In dual mode it is the policy of shared memory only. -EOPNOTSUPP
+ * without GMEM_CAP_POLICY, but in the modes DUAL and PLAIN; gmem_prealloc() can place memory
+ * there, and private memory in dual mode.
  */
 int gmem_set_policy(struct gmem *memory, uint64_t offset, uint64_t bytes, uint32_t policy,
 		    const struct bitmask *nodes, struct gmem_error *error);
@@ -285,8 +286,9 @@ typedef int (*gmem_progress_fn)(void *data, uint64_t done, uint64_t total);
 
 /*
  * Allocate the pages of a range, on nodes, or by the policy of the range if nodes is NULL.
- * In dual mode each page is allocated in the file that its state uses. Without
- * GMEM_CAP_POLICY the memory policy of the calling thread is changed and restored. After a
+ * In dual mode each page is allocated in the file that its state uses. For nodes, the policy
+ * of the range is set, and where memory cannot have one that of the calling thread is
+ * changed and restored. After a
  * failure, pages that were allocated stay; after -EINTR, call again to continue.
  */
 int gmem_prealloc(struct gmem *memory, uint64_t offset, uint64_t bytes, const struct bitmask *nodes,

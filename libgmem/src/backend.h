@@ -60,10 +60,9 @@ struct gmem_backend {
 	/* Store how much memory there is in fd. Missing: cachestat() tells. */
 	int (*resident)(const struct gmem *memory, uint64_t *bytes);
 
-	/* What mbind() places is a memfd, whether or not it places a guest_memfd. */
+	/* What has a policy is a memfd, whether or not a guest_memfd can have one. */
 	bool memfd_policy;
 	/* Why memory of this backend has none of that; NULL: it has what the VM has. */
-	const char *no_policy;
 	const char *no_zero;
 	const char *no_life; /* links, freezing, clones */
 };

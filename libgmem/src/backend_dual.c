@@ -84,7 +84,7 @@ const struct gmem_backend gmem_dual = {
 	.by_slot = true,
 	.guest_accesses_ask = true,
 	.free_unused = free_unused,
-	.no_policy = "Memory in dual mode has no policy: gmem_prealloc() can place it.",
+	.memfd_policy = true,
 	.no_zero = "Memory in dual mode cannot be zeroed in place: discard it.",
 	.no_life = "In dual mode memory cannot be linked, frozen or cloned: states belong to the "
 		   "VM.",

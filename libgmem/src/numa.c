@@ -54,6 +54,12 @@ static int to_words(const struct bitmask *nodes, unsigned long *words, struct gm
 	return any ? 0 : gmem_bad(error, "The set of nodes is empty.");
 }
 
+static int no_numa(uint64_t offset, struct gmem_error *error)
+{
+	return gmem_fail(error, GMEM_STEP_POLICY, -EOPNOTSUPP, GMEM_NOWHERE, offset,
+			 "The kernel has no NUMA policies: it was built without CONFIG_NUMA.");
+}
+
 /* A mapping to act on, since policies are set through one. */
 static int set_policy(struct gmem *memory, uint64_t offset, uint64_t bytes, int mode,
 		      const unsigned long *words, struct gmem_error *error)
@@ -62,7 +68,7 @@ static int set_policy(struct gmem *memory, uint64_t offset, uint64_t bytes, int 
 	void *map;
 	int r;
 
-	r = sys->mmap(memory->fd, offset, bytes, PROT_READ, &map);
+	r = sys->mmap(memory->shared_fd, offset, bytes, PROT_READ, &map);
 	if (r >= 0) {
 		/* That a mapping has no policy reaches the memory only where it had one. */
 		if (mode == MPOL_DEFAULT)
@@ -71,6 +77,8 @@ static int set_policy(struct gmem *memory, uint64_t offset, uint64_t bytes, int 
 			r = sys->mbind(map, bytes, mode, words, GMEM_MAX_NODES);
 		sys->munmap(map, bytes);
 	}
+	if (r == -ENOSYS)
+		return no_numa(offset, error);
 	if (r < 0)
 		return gmem_fail(error, GMEM_STEP_POLICY, r, GMEM_NOWHERE, offset,
 				 "Cannot set the policy of %#llx bytes at %#llx (errno %d): do the "
@@ -82,8 +90,6 @@ static int set_policy(struct gmem *memory, uint64_t offset, uint64_t bytes, int 
 /* NULL: it can have one. */
 static const char *why_no_policy(const struct gmem *memory)
 {
-	if (memory->backend->no_policy)
-		return memory->backend->no_policy;
 	if (memory->backend->memfd_policy)
 		return NULL;
 	return gmem_vm_why_not(memory->vm, GMEM_CAP_POLICY);
@@ -143,11 +149,13 @@ PUBLIC int gmem_get_policy(struct gmem *memory, uint64_t offset, uint32_t *ret_p
 	if (r)
 		return r;
 	sys = memory->vm->sys;
-	r = sys->mmap(memory->fd, offset, memory->page, PROT_READ, &map);
+	r = sys->mmap(memory->shared_fd, offset, memory->page, PROT_READ, &map);
 	if (r >= 0) {
 		r = sys->get_mempolicy(&mode, words, GMEM_MAX_NODES, map, MPOL_F_ADDR);
 		sys->munmap(map, memory->page);
 	}
+	if (r == -ENOSYS)
+		return no_numa(offset, error);
 	if (r < 0)
 		return gmem_fail(error, GMEM_STEP_POLICY, r, GMEM_NOWHERE, offset,
 				 "Cannot read the policy at %#llx (errno %d).",
@@ -276,13 +284,14 @@ PUBLIC int gmem_prealloc(struct gmem *memory, uint64_t offset, uint64_t bytes,
 		r = to_words(nodes, words, error);
 	if (r)
 		return r;
-	if (nodes && why_no_policy(memory))
-		return allocate_as_task(memory, offset, bytes, words, progress, data, error);
-	if (nodes) {
+	if (nodes && !why_no_policy(memory)) {
 		r = set_policy(memory, offset, bytes, MPOL_BIND, words, error);
 		if (r)
 			return r;
 	}
+	/* What has no policy of its own, as the guest_memfd beside a memfd, has the thread's. */
+	if (nodes && (why_no_policy(memory) || memory->shared_fd != memory->fd))
+		return allocate_as_task(memory, offset, bytes, words, progress, data, error);
 	return allocate(memory, offset, bytes, progress, data, error);
 }
 

@@ -170,6 +170,54 @@ START_TEST(zero_by_freeing)
 }
 END_TEST
 
+/* In dual mode the memfd has the policy; the guest_memfd has the thread's, where one is given. */
+START_TEST(dual_policy)
+{
+	const struct fake_can can = {.guest_memfd = true, .attributes = true, .numa = true};
+	unsigned long first = 2, second = 4, now;
+	struct bitmask one = {64, &first}, two = {64, &second};
+	struct gmem *memory;
+
+	begin(&can);
+	memory = memory_of_mode(GMEM_MODE_DUAL, SIZE, GMEM_STATE_SHARED);
+	ok(gmem_convert_offset(memory, 4 * PAGE, 4 * PAGE, GMEM_STATE_PRIVATE, NULL, NULL, &err));
+	ok(gmem_set_policy(memory, 0, SIZE, GMEM_POLICY_BIND, &one, &err));
+	ok(gmem_prealloc(memory, 0, PAGE, NULL, NULL, NULL, &err));
+	ck_assert_int_eq(fake_node(gmem_shared_fd(memory), 0), 1);
+	ok(gmem_prealloc(memory, 4 * PAGE, PAGE, NULL, NULL, NULL, &err));
+	ck_assert_int_eq(fake_node(gmem_fd(memory), 4 * PAGE), 0);
+	/* Nodes that are given are what counts, on both sides. */
+	ok(gmem_prealloc(memory, 2 * PAGE, 4 * PAGE, &two, NULL, NULL, &err));
+	ck_assert_int_eq(fake_node(gmem_shared_fd(memory), 2 * PAGE), 2);
+	ck_assert_int_eq(fake_node(gmem_fd(memory), 5 * PAGE), 2);
+	ck_assert_int_eq(fake_task_policy(&now), 0);
+	gmem_unref(memory);
+	world_end();
+}
+END_TEST
+
+/* Without CONFIG_NUMA there is no policy of a memfd either. */
+START_TEST(no_numa)
+{
+	const struct fake_can can = {.guest_memfd = true, .attributes = true};
+	static const uint32_t modes[] = {GMEM_MODE_DUAL, GMEM_MODE_PLAIN};
+	unsigned long word = 1;
+	struct bitmask nodes = {64, &word};
+	struct gmem *memory;
+	uint32_t policy;
+
+	begin(&can);
+	memory = memory_of_mode(modes[_i], SIZE, GMEM_STATE_SHARED);
+	fails(EOPNOTSUPP, gmem_set_policy(memory, PAGE, PAGE, GMEM_POLICY_BIND, &nodes, &err));
+	says(GMEM_STEP_POLICY, GMEM_NOWHERE, PAGE);
+	ck_assert_msg(strstr(err.message, "CONFIG_NUMA"), "'%s'", err.message);
+	fails(EOPNOTSUPP, gmem_get_policy(memory, PAGE, &policy, NULL, &err));
+	says(GMEM_STEP_POLICY, GMEM_NOWHERE, PAGE);
+	gmem_unref(memory);
+	world_end();
+}
+END_TEST
+
 /* Huge pages are where they are asked for, and nothing is cut smaller than they are. */
 START_TEST(huge_pages)
 {
@@ -238,6 +286,8 @@ Suite *suite_backends(void)
 	tcase_add_loop_test(tcase, auto_mode, 0, sizeof(automatic) / sizeof(automatic[0]));
 	tcase_add_test(tcase, first_conversion);
 	tcase_add_test(tcase, zero_by_freeing);
+	tcase_add_test(tcase, dual_policy);
+	tcase_add_loop_test(tcase, no_numa, 0, 2);
 	tcase_add_test(tcase, huge_pages);
 	suite_add_tcase(suite, tcase);
 	return suite;

@@ -466,7 +466,7 @@ START_TEST(policy)
 	int node = last_node();
 
 	word[0] = 1ul << node;
-	if (!has_policy() || world->mode == GMEM_MODE_DUAL) {
+	if (!has_policy()) {
 		fails(EOPNOTSUPP, gmem_set_policy(memory, 0, PAGE, GMEM_POLICY_BIND, &nodes, &err));
 		gmem_unref(memory);
 		return;

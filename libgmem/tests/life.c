@@ -2,6 +2,8 @@
 /* Memory that is given to another VM, frozen and cloned; and where it cannot be. */
 #include "world.h"
 
+#include "backend.h"
+
 #include <setjmp.h>
 #include <signal.h>
 #include <string.h>
@@ -14,12 +16,13 @@
 static struct gmem_vm *other;
 static int other_fd;
 
+/* Has the VM that, and does memory of this world have it, too? */
 static bool can(uint64_t cap)
 {
 	uint64_t have;
 
 	ok(gmem_vm_caps(vm, &have));
-	return have & cap;
+	return have & cap && !gmem_backend_of(world->mode)->no_life;
 }
 
 static void begin(void)
@@ -105,11 +108,11 @@ START_TEST(not_to_be_had)
 {
 	struct gmem *memory = memory_of(SIZE, 0), *none = (void *)1;
 
-	if (!can(GMEM_CAP_LINK) || world->mode == GMEM_MODE_DUAL) {
+	if (!can(GMEM_CAP_LINK)) {
 		fails(EOPNOTSUPP, gmem_relink(memory, other, &none, &err));
 		ck_assert(strlen(err.message) > 20);
 	}
-	if (!can(GMEM_CAP_CLONE) || world->mode == GMEM_MODE_DUAL) {
+	if (!can(GMEM_CAP_CLONE)) {
 		fails(EOPNOTSUPP, gmem_freeze(memory, &err));
 		fails(EOPNOTSUPP, gmem_clone(memory, other, &none, &err));
 	}
@@ -138,7 +141,7 @@ START_TEST(reuse)
 {
 	struct gmem *memory, *linked;
 
-	if (!can(GMEM_CAP_LINK) || world->mode == GMEM_MODE_DUAL)
+	if (!can(GMEM_CAP_LINK))
 		return;
 	memory = memory_of(SIZE, GMEM_STATE_SHARED);
 	ok(gmem_bind(memory, 0, GPA, 0, SIZE, &err));
@@ -179,7 +182,7 @@ START_TEST(vm_goes_first)
 	struct gmem *memory = NULL, *linked = NULL;
 	bool bound = _i > 1;
 
-	if (!can(GMEM_CAP_LINK) || world->mode == GMEM_MODE_DUAL)
+	if (!can(GMEM_CAP_LINK))
 		return;
 	ok(gmem_new(other, SIZE,
 		    &(struct gmem_options){.size = sizeof(struct gmem_options),
@@ -208,7 +211,7 @@ START_TEST(listeners)
 	static struct watcher w;
 	struct gmem *memory, *linked;
 
-	if (!can(GMEM_CAP_LINK) || world->mode == GMEM_MODE_DUAL)
+	if (!can(GMEM_CAP_LINK))
 		return;
 	memset(&w, 0, sizeof(w));
 	memory = memory_of(SIZE, GMEM_STATE_SHARED);
@@ -246,7 +249,7 @@ START_TEST(frozen)
 {
 	struct gmem *memory;
 
-	if (!can(GMEM_CAP_CLONE) || world->mode == GMEM_MODE_DUAL)
+	if (!can(GMEM_CAP_CLONE))
 		return;
 	memory = memory_of(SIZE, GMEM_STATE_SHARED);
 	ok(gmem_bind(memory, 0, GPA, 0, SIZE, &err));
@@ -302,7 +305,7 @@ START_TEST(clones)
 	struct gmem_stats stats = GMEM_STATS_INIT;
 	struct gmem *golden, *one = NULL, *two, *none = NULL;
 
-	if (!can(GMEM_CAP_CLONE) || world->mode == GMEM_MODE_DUAL)
+	if (!can(GMEM_CAP_CLONE))
 		return;
 	golden = memory_of(SIZE, GMEM_STATE_SHARED);
 	fails(EINVAL, gmem_clone(golden, vm, &one, &err)); /* not frozen */

@@ -64,7 +64,8 @@ static inline bool has_default(uint64_t caps)
 /* What memory of the world is in can have a policy. */
 static inline bool has_policy(void)
 {
-	return world->mode == GMEM_MODE_PLAIN || !gmem_vm_why_not(vm, GMEM_CAP_POLICY);
+	return world->mode == GMEM_MODE_PLAIN || world->mode == GMEM_MODE_DUAL ||
+	       !gmem_vm_why_not(vm, GMEM_CAP_POLICY);
 }
 
 /* A page is the same memory in either state. */

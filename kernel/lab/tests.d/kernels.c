@@ -66,11 +66,14 @@ static void die(const char *what)
 static int is_placed(struct gmem_vm *vm, const struct bitmask *policy, const struct bitmask *nodes,
 		     int node)
 {
+	struct gmem_options options = GMEM_OPTIONS_INIT;
 	uint64_t bytes[2];
 	struct gmem *memory;
 	int r;
 
-	if (gmem_new(vm, BYTES, NULL, &memory, &error))
+	/* Of private memory not every kernel tells where it is. */
+	options.initial = GMEM_STATE_SHARED;
+	if (gmem_new(vm, BYTES, &options, &memory, &error))
 		die("gmem_new");
 	if (policy) {
 		r = gmem_set_policy(memory, 0, BYTES, GMEM_POLICY_BIND, policy, &error);

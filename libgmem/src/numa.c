@@ -296,10 +296,9 @@ PUBLIC int gmem_prealloc(struct gmem *memory, uint64_t offset, uint64_t bytes,
 }
 
 struct tally {
-	struct gmem *memory;
 	uint64_t *bytes;
 	unsigned int count;
-	bool failed; /* and the error says how */
+	bool failed; /* to add, and the error says how */
 	struct gmem_error *error;
 };
 
@@ -381,42 +380,53 @@ static int add_run(void *data, const struct kvm_gmem_range *run)
 	return r;
 }
 
-/* As mappings tell it, which private memory has none of. */
-static int place_run(void *data, const struct kvm_gmem_range *run)
+static int placed_by_kernel(struct gmem *memory, uint64_t offset, uint64_t end, struct tally *tally)
 {
-	struct tally *tally = data;
-	struct gmem *memory = tally->memory;
-	uint64_t resident;
-	int r;
+	uint64_t at;
+	int r = gmem_walk(memory, true, offset, end, add_run, tally, &at);
 
-	if (gmem_run_state(run) == GMEM_STATE_SHARED) {
-		r = placed_by_halves(memory, memory->shared_fd, run->offset, run->size, tally);
-	} else {
-		r = gmem_resident(memory, memory->fd, run->offset, run->size, &resident,
-				  tally->error);
-		if (!r && resident)
-			r = gmem_fail(tally->error, GMEM_STEP_QUERY, -EOPNOTSUPP, GMEM_NOWHERE,
-				      run->offset,
-				      "The kernel does not report the node of private memory.");
-	}
-	tally->failed = r < 0;
+	return r < 0 && !tally->failed ? cannot_tell(tally, r, at) : r;
+}
+
+/* Of a run of private memory, which nothing maps, there has to be none. */
+static int check_empty(const struct gmem *memory, uint64_t offset, uint64_t end,
+		       struct gmem_error *error)
+{
+	uint64_t resident;
+	int r = gmem_resident(memory, memory->fd, offset, end - offset, &resident, error);
+
+	if (!r && resident)
+		r = gmem_fail(error, GMEM_STEP_QUERY, -EOPNOTSUPP, GMEM_NOWHERE, offset,
+			      "The kernel does not report the node of private memory.");
 	return r;
 }
 
-static int walk(struct gmem *memory, bool by_node, uint64_t offset, uint64_t bytes, gmem_run_fn fn,
-		struct tally *tally)
+/* As mappings tell it. The state is that of a moment: conversions need not wait for this. */
+static int placed_by_mappings(struct gmem *memory, uint64_t offset, uint64_t end,
+			      struct tally *tally)
 {
-	uint64_t at;
-	int r = gmem_walk(memory, by_node, offset, offset + bytes, fn, tally, &at);
+	uint64_t run_end;
+	uint32_t state;
+	int r;
 
-	return r < 0 && !tally->failed ? cannot_tell(tally, r, at) : r;
+	for (r = 0; !r && offset < end; offset = run_end) {
+		pthread_rwlock_rdlock(&memory->vm->lock);
+		r = gmem_run_at(memory, offset, end, &state, &run_end);
+		pthread_rwlock_unlock(&memory->vm->lock);
+		if (r < 0)
+			return cannot_tell(tally, r, offset);
+		r = state == GMEM_STATE_SHARED ? placed_by_halves(memory, memory->shared_fd, offset,
+								  run_end - offset, tally)
+					       : check_empty(memory, offset, run_end, tally->error);
+	}
+	return r;
 }
 
 PUBLIC int gmem_placement(struct gmem *memory, uint64_t offset, uint64_t bytes, uint64_t *ret_bytes,
 			  unsigned int count, struct gmem_error *error)
 {
 	uint64_t counted[GMEM_MAX_NODES] = {0};
-	struct tally tally = {memory, counted, count, false, error};
+	struct tally tally = {counted, count, false, error};
 	int r;
 
 	r = gmem_check_range(memory, offset, bytes, error);
@@ -426,9 +436,9 @@ PUBLIC int gmem_placement(struct gmem *memory, uint64_t offset, uint64_t bytes, 
 		return gmem_bad(error, "The result is NULL, or does not have 1 to %d nodes.",
 				GMEM_MAX_NODES);
 	if (memory->backend->nodes && memory->vm->caps & GMEM_CAP_RANGES)
-		r = walk(memory, true, offset, bytes, add_run, &tally);
+		r = placed_by_kernel(memory, offset, offset + bytes, &tally);
 	else
-		r = walk(memory, false, offset, bytes, place_run, &tally);
+		r = placed_by_mappings(memory, offset, offset + bytes, &tally);
 	if (!r)
 		memcpy(ret_bytes, counted, count * sizeof(*ret_bytes));
 	return r;

@@ -18,8 +18,10 @@ static const struct {
 	const char *what;
 } caps[] = {
 	{GMEM_CAP_INPLACE, "in-place mode"},
+	{GMEM_CAP_ATTRIBUTES, "attributes mode"},
 	{GMEM_CAP_DUAL, "dual mode"},
 	{GMEM_CAP_SHARED, "shared mode"},
+	{GMEM_CAP_PLAIN, "plain mode"},
 	{GMEM_CAP_PRIVATE, "private memory"},
 	{GMEM_CAP_POLICY, "NUMA policy"},
 	{GMEM_CAP_RANGES, "states and nodes"},

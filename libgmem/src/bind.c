@@ -18,7 +18,7 @@ static int set_ordinary_slot(struct gmem_vm *vm, const struct piece *b, uint64_t
 	return vm->sys->ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
 }
 
-static int set_slot(struct gmem_vm *vm, const struct piece *b, uint64_t bytes)
+int gmem_set_slot(struct gmem_vm *vm, const struct piece *b, uint64_t bytes)
 {
 	struct kvm_userspace_memory_region2 region = {
 		.slot = b->slot,
@@ -138,7 +138,7 @@ static int bind_locked(struct gmem_vm *vm, const struct piece *b, struct gmem_er
 		gmem_roll_back(&news, b);
 		return r;
 	}
-	r = set_slot(vm, b, b->bytes);
+	r = gmem_set_slot(vm, b, b->bytes);
 	if (r < 0) {
 		gmem_fail(error, GMEM_STEP_BIND, r, b->gpa, b->offset,
 			  r == -EEXIST ? "Slot %u overlaps a slot that KVM has already (errno %d)."
@@ -190,7 +190,7 @@ static int unbind_locked(struct gmem_vm *vm, size_t i, struct gmem_error *error)
 	r = plan_and_prepare(&news, &b, error);
 	if (r)
 		return r;
-	r = set_slot(vm, &b, 0);
+	r = gmem_set_slot(vm, &b, 0);
 	if (r < 0) {
 		gmem_fail(error, GMEM_STEP_BIND, r, b.gpa, b.offset,
 			  "KVM cannot delete slot %u (errno %d).", b.slot, -r);

@@ -104,6 +104,20 @@ void gmem_vm_put(struct gmem_vm *vm)
 	sys->release(vm);
 }
 
+/*
+ * KVM goes through the address of a slot, whatever is mapped there: the slot goes before the
+ * mapping does. If it does not go, the mapping stays. -EINVAL: there is no such slot.
+ */
+static void drop(struct gmem_vm *vm, const struct piece *b)
+{
+	struct gmem *memory = b->memory;
+	int r = memory->map ? gmem_set_slot(vm, b, 0) : 0;
+
+	if (r < 0 && r != -EINVAL)
+		memory->map = NULL;
+	gmem_unref(memory);
+}
+
 PUBLIC void gmem_vm_free(struct gmem_vm *vm)
 {
 	struct gmem_listener *listener, *next;
@@ -117,7 +131,7 @@ PUBLIC void gmem_vm_free(struct gmem_vm *vm)
 	}
 	vm->first = vm->last = NULL;
 	for (i = 0; i < vm->nr_bindings; i++)
-		gmem_unref(vm->bindings[i].memory);
+		drop(vm, &vm->bindings[i]);
 	vm->nr_bindings = 0;
 	vm->sys->release(vm->bindings);
 	vm->bindings = NULL;

@@ -278,6 +278,47 @@ START_TEST(huge_pages)
 }
 END_TEST
 
+/* A slot that KVM does not delete keeps the mapping that it goes through. */
+START_TEST(slot_stays)
+{
+	static const char *const names[] = {"KVM_SET_USER_MEMORY_REGION2",
+					    "KVM_SET_USER_MEMORY_REGION"};
+	static const uint32_t modes[] = {GMEM_MODE_SHARED, GMEM_MODE_PLAIN};
+	struct gmem *memory;
+	void *map;
+
+	begin(&ours);
+	memory = memory_of_mode(modes[_i], SIZE, GMEM_STATE_SHARED);
+	ok(gmem_bind(memory, 0, MIB, 0, SIZE, &err));
+	map = memory->map;
+	fake_fail_on(names[_i], 1, 1, -ENOMEM);
+	gmem_vm_free(vm);
+	ck_assert(fake_has_failed());
+	gmem_unref(memory);
+	ck_assert_int_ge(fake_protection(map), 0);
+	ck_assert_uint_eq(fake_slots(vm_fd), 1);
+	fake_vm_close(vm_fd);
+	ok(fake_sys.munmap(map, SIZE));
+	ck_assert_msg(!fake_left(), "left behind: %s", fake_left_what());
+}
+END_TEST
+
+/* ... and one that goes takes it along, also where the caller holds the memory. */
+START_TEST(slot_goes)
+{
+	struct gmem *memory;
+
+	begin(&ours);
+	memory = memory_of_mode(GMEM_MODE_SHARED, SIZE, GMEM_STATE_SHARED);
+	ok(gmem_bind(memory, 0, MIB, 0, SIZE, &err));
+	gmem_vm_free(vm);
+	ck_assert_uint_eq(fake_slots(vm_fd), 0);
+	gmem_unref(memory);
+	fake_vm_close(vm_fd);
+	ck_assert_msg(!fake_left(), "left behind: %s", fake_left_what());
+}
+END_TEST
+
 Suite *suite_backends(void)
 {
 	Suite *suite = suite_create("backends");
@@ -289,6 +330,8 @@ Suite *suite_backends(void)
 	tcase_add_test(tcase, dual_policy);
 	tcase_add_loop_test(tcase, no_numa, 0, 2);
 	tcase_add_test(tcase, huge_pages);
+	tcase_add_loop_test(tcase, slot_stays, 0, 2);
+	tcase_add_test(tcase, slot_goes);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

@@ -1027,6 +1027,10 @@ START_TEST(foreign_slot)
 	fails(EEXIST, gmem_bind(st.one, 0, GPA, 0, SIZE, &err));
 	fails(EINVAL, gmem_bind(st.one, 9, GPA + 4 * SIZE, 0, SIZE, &err));
 	ck_assert_uint_eq(fake_slots(vm_fd), 1);
+	region.memory_size = 0;
+	ok(fake_sys.ioctl(vm_fd,
+			  region.flags ? KVM_SET_USER_MEMORY_REGION2 : KVM_SET_USER_MEMORY_REGION,
+			  &region));
 	end(0, false);
 }
 END_TEST

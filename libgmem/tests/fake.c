@@ -40,6 +40,7 @@ struct slot {
 	uint32_t id;
 	uint64_t gpa, bytes, offset;
 	int fd;
+	uint64_t address; /* that KVM goes through; 0: none */
 };
 
 /* What descriptors that are linked have in common. */
@@ -740,7 +741,8 @@ static int set_region(int fd, const struct kvm_userspace_memory_region2 *args)
 				   args->guest_phys_addr,
 				   args->memory_size,
 				   args->guest_memfd_offset,
-				   args->flags ? (int)args->guest_memfd : -1};
+				   args->flags ? (int)args->guest_memfd : -1,
+				   args->userspace_addr};
 	return 0;
 }
 
@@ -1139,10 +1141,22 @@ static int fake_mmap(int fd, uint64_t offset, size_t bytes, int prot, void **add
 	abort();
 }
 
+/* What is unmapped under KVM the guest would write to, whatever comes there. */
+static void check_unused(uint64_t address, uint64_t bytes)
+{
+	for (int i = 0; i < MAX_OBJECTS; i++)
+		for (int s = 0; objects[i].kind == VM && s < MAX_SLOTS; s++)
+			misused +=
+				objects[i].slots[s].used && objects[i].slots[s].address &&
+				objects[i].slots[s].address < address + bytes &&
+				address < objects[i].slots[s].address + objects[i].slots[s].bytes;
+}
+
 static int fake_munmap(void *address, size_t bytes)
 {
 	ENTER("munmap");
 	(void)r_;
+	check_unused((uintptr_t)address, bytes);
 	for (int i = 0; i < MAX_MAPS; i++) {
 		if (maps[i].address == address && maps[i].bytes == bytes) {
 			munmap(address, bytes);

@@ -3,8 +3,6 @@
  * Conversion in place by KVM_SET_MEMORY_ATTRIBUTES2 on the guest_memfd, which is announced
  * for Linux 7.4. The kernel keeps the states and tells nobody, so the library notes them.
  */
-#include <linux/kvm_attributes2.h>
-
 #include "backend.h"
 
 static int convert(const struct piece *p, uint32_t to, uint64_t flags, uint64_t *bad)

@@ -10,8 +10,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <linux/kvm_attributes2.h>
-
 #include "internal.h"
 
 static void has(struct gmem_vm *vm, uint64_t cap)

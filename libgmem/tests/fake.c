@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include <linux/falloc.h>
-#include <linux/kvm_attributes2.h>
 #include <linux/memfd.h>
 
 #define PAGE 4096ull

@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 #include <linux/audit.h>
-#include <linux/kvm_attributes2.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 

@@ -9,9 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* What gmemctl ends with, besides 0. 1 and 2 are probe's, see the man page. */
-#define STATUS_LESS 1
-#define STATUS_NONE 2
+/* What gmemctl ends with, besides 0. */
 #define STATUS_FAILED 3
 #define STATUS_USAGE 64
 

@@ -23,23 +23,27 @@ const size_t kvm_nr_types = sizeof(kvm_types) / sizeof(kvm_types[0]);
 int kvm_open(const char **ret_why)
 {
 	static char why[128];
-	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC), error = errno;
 
 	if (fd >= 0) {
 		if (ioctl(fd, KVM_GET_API_VERSION, 0) == KVM_API_VERSION)
 			return fd;
 		close(fd);
 		*ret_why = "/dev/kvm does not speak KVM's language.";
-	} else if (errno == ENOENT || errno == ENODEV || errno == ENXIO) {
+		return -ENODEV;
+	}
+	if (error == ENOENT || error == ENODEV || error == ENXIO) {
 		*ret_why = "There is no KVM: the processor, the firmware or the kernel has it not, "
 			   "or its module is not loaded.";
-	} else if (errno == EACCES || errno == EPERM) {
+		return -ENODEV;
+	}
+	if (error == EACCES || error == EPERM) {
 		*ret_why = "You may not use /dev/kvm: its group may, and root.";
 	} else {
-		snprintf(why, sizeof(why), "/dev/kvm: %s.", strerror(errno));
+		snprintf(why, sizeof(why), "/dev/kvm: %s.", strerror(error));
 		*ret_why = why;
 	}
-	return -1;
+	return -error;
 }
 
 int kvm_vm_new(int kvm, const struct kvm_type *type, struct kvm_vm *ret)

@@ -16,7 +16,7 @@ struct kvm_type {
 extern const struct kvm_type kvm_types[];
 extern const size_t kvm_nr_types;
 
-/* /dev/kvm; -1, and why not, for people. */
+/* /dev/kvm; a negative errno, -ENODEV if this host has no KVM, and why, for people. */
 int kvm_open(const char **ret_why);
 
 /* A VM of that type; NULL, and why not. What it was made of is freed by kvm_vm_free(). */

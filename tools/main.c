@@ -35,9 +35,7 @@ int usage(void)
 	       "      --svg FILE         the same as a picture\n"
 	       "  --help, --version\n"
 	       "\n"
-	       "Exit status: 0 on success, 3 on failure, 64 if the command line is wrong. Of "
-	       "probe:\n"
-	       "0 if in-place mode works, 1 if only dual or shared mode works, 2 if none works.\n");
+	       "Exit status: 0 on success, 3 on failure, 64 if the command line is wrong.\n");
 	return 0;
 }
 

@@ -93,14 +93,13 @@ for json in '' --json; do
 	# shellcheck disable=SC2086
 	"$gmemctl" probe $json >"$dir/out" 2>"$dir/err"
 	status=$?
-	((status <= 2)) || not_so "probe $json: status $status"
+	((status == 0 || status == 3)) || not_so "probe $json: status $status"
+	((status == 0)) || continue
 	[[ -s $dir/out && ! -s $dir/err ]] || not_so "probe $json: output, and no error"
 done
-valid_json probe
-grep -q "\"status\": $status\$\|\"status\": $status," "$dir/out" || not_so "the status is in the JSON"
+((status)) || valid_json probe
 if [[ ! -e /dev/kvm ]]; then
-	((status == 2)) || not_so "without KVM there is nothing"
-	ends 2 'There is no KVM' probe
+	ends 0 'There is no KVM' probe
 	ends 3 'There is no KVM' bench
 fi
 

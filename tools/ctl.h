@@ -29,6 +29,7 @@ int next_option(int argc, char **argv, const struct option *known);
 void fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 void usage_error(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 void *must_alloc(void *memory); /* fails if it is NULL */
+void flush_output(void);	/* fails if not all of standard output could be written */
 
 /* Sizes for people: exact without a decimal, else cut after one, never rounded up. */
 #define SIZE_TEXT 32

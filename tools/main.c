@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* gmemctl: lists, inspects and measures guest memory. */
-#include <errno.h>
 #include <getopt.h>
-#include <stdlib.h>
 #include <string.h>
 #include <gmem.h>
 
@@ -61,14 +59,6 @@ int next_option(int argc, char **argv, const struct option *known)
 		usage_error("%s does not know '%s', or not with a value", argv[0],
 			    argv[optind - 1]);
 	return c;
-}
-
-/* What was not written must not look as if it had been. */
-static void flush_output(void)
-{
-	errno = 0;
-	if (fflush(stdout) || ferror(stdout))
-		fail("standard output: %s", strerror(errno ? errno : EIO));
 }
 
 static int run(int argc, char **argv)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* To people: errors, sizes, colours. */
 #include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -43,6 +44,23 @@ void *must_alloc(void *memory)
 	if (!memory)
 		fail("out of memory");
 	return memory;
+}
+
+void flush_output(void)
+{
+	errno = 0;
+	if (!fflush(stdout) && !ferror(stdout))
+		return;
+	/*
+	 * What was written earlier may have failed, and why is not known any more: more is
+	 * refused for the same reason.
+	 */
+	if (!errno) {
+		clearerr(stdout);
+		fputc('\n', stdout);
+		fflush(stdout);
+	}
+	fail("standard output: %s", errno ? strerror(errno) : "not all of it was written");
 }
 
 const char *size_text(char text[SIZE_TEXT], uint64_t bytes)

@@ -313,8 +313,7 @@ static void show(const struct target *target, const struct runs *runs, const str
 		print_json(target, runs, view);
 	else if (!view->svg)
 		print_text(target, runs, view);
-	if (fflush(stdout))
-		fail("standard output: %s", strerror(errno));
+	flush_output();
 }
 
 static void wait_for(double seconds)

@@ -158,23 +158,25 @@ static void print_run(const struct kvm_gmem_range *run)
 	       private ? "" : colour(stdout, PLAIN), run->populated ? "yes" : "no", node);
 }
 
-/* How many lines there is room for, when a terminal is written over and over. */
-static size_t room_for_runs(const struct view *view)
+/* The lines of a terminal that is written over and over; SIZE_MAX, of what is not. */
+static size_t rows(const struct view *view)
 {
 	struct winsize window;
 
 	if (!view->watch || !terminal(stdout) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) < 0 ||
-	    window.ws_row < 6)
+	    !window.ws_row)
 		return SIZE_MAX;
-	return window.ws_row - 4u;
+	return window.ws_row;
 }
 
 static void print_text(const struct target *target, const struct runs *runs,
 		       const struct view *view)
 {
+	/* Beside the runs: the line with the sums, the heading, "more", and the cursor. */
+	const size_t all = rows(view), room = all > 4 ? all - 4 : 0;
 	char size[SIZE_TEXT], private[SIZE_TEXT], shared[SIZE_TEXT], populated[SIZE_TEXT];
 	char process[64];
-	size_t i, room = room_for_runs(view);
+	size_t i;
 
 	if (view->watch && terminal(stdout))
 		printf("\33[H\33[J");
@@ -184,11 +186,12 @@ static void print_text(const struct target *target, const struct runs *runs,
 	       size_text(size, runs->size), size_text(private, runs->private_bytes),
 	       size_text(shared, runs->size - runs->private_bytes),
 	       size_text(populated, runs->populated));
-	printf("%s%14s  %7s  %-7s  %-9s  %s%s\n", colour(stdout, BOLD), "OFFSET", "SIZE", "STATE",
-	       "POPULATED", "NODE", colour(stdout, PLAIN));
+	if (all >= 4)
+		printf("%s%14s  %7s  %-7s  %-9s  %s%s\n", colour(stdout, BOLD), "OFFSET", "SIZE",
+		       "STATE", "POPULATED", "NODE", colour(stdout, PLAIN));
 	for (i = 0; i < runs->count && i < room; i++)
 		print_run(&runs->all[i]);
-	if (i < runs->count)
+	if (i < runs->count && all >= 3)
 		printf("and %zu more\n", runs->count - i);
 	if (view->watch && !terminal(stdout))
 		printf("\n");

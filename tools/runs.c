@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -13,11 +14,35 @@
 
 #define STEP 1024 /* runs a call */
 
+/* cachestat(2), of which not every C library knows. */
+#ifndef SYS_cachestat
+#define SYS_cachestat 451
+#endif
+struct cached_range {
+	uint64_t offset, length; /* 0: all that follows */
+};
+struct cached {
+	uint64_t cached, dirty, writeback, evicted, recently_evicted; /* pages */
+};
+
 int runs_pidfd(int pid)
 {
 	long fd = syscall(SYS_pidfd_open, pid, 0);
 
 	return fd < 0 ? -errno : (int)fd;
+}
+
+int runs_must_pidfd(int pid)
+{
+	int pidfd = runs_pidfd(pid);
+
+	if (pidfd == -ESRCH)
+		fail("there is no process %d", pid);
+	if (pidfd == -EINVAL || pidfd == -ENOENT)
+		fail("%d is a thread, not a process", pid);
+	if (pidfd < 0)
+		fail("process %d: %s", pid, strerror(-pidfd));
+	return pidfd;
 }
 
 static int is_gmem(int fd)
@@ -59,33 +84,56 @@ static int read_all(int fd, struct runs *ret)
 	return 0;
 }
 
-int runs_read(int pidfd, int fd, struct runs *ret)
+/*
+ * /proc/PID/fd/N cannot be opened, as there is no way to open a guest_memfd anew. The copy
+ * keeps the memory from being freed, so it is not kept longer than needed.
+ */
+static int copy_of(int pidfd, int fd)
 {
-	struct stat stat;
-	long copy;
+	long copy = syscall(SYS_pidfd_getfd, pidfd, fd, 0);
 	int r;
 
-	*ret = (struct runs){0};
-	/*
-	 * /proc/PID/fd/N cannot be opened, as there is no way to open a guest_memfd anew.
-	 * The copy keeps the memory from being freed, so it is not kept longer than needed.
-	 */
-	copy = syscall(SYS_pidfd_getfd, pidfd, fd, 0);
 	if (copy < 0)
 		return -errno;
 	/* By now the number may stand for something else. */
 	r = is_gmem((int)copy);
-	if (r == 0)
-		r = -EMEDIUMTYPE;
 	if (r > 0)
-		r = fstat((int)copy, &stat) < 0 ? -errno : 0;
+		return (int)copy;
+	close((int)copy);
+	return r ? r : -EMEDIUMTYPE;
+}
+
+int runs_read(int pidfd, int fd, struct runs *ret)
+{
+	int copy = copy_of(pidfd, fd), r;
+	struct stat stat;
+
+	*ret = (struct runs){0};
+	if (copy < 0)
+		return copy;
+	r = fstat(copy, &stat) < 0 ? -errno : 0;
 	if (!r) {
 		ret->size = (uint64_t)stat.st_size;
-		r = read_all((int)copy, ret);
+		r = read_all(copy, ret);
 	}
-	close((int)copy);
+	close(copy);
 	if (r < 0)
 		runs_free(ret);
+	return r;
+}
+
+int runs_count_populated(int pidfd, int fd, uint64_t *ret)
+{
+	struct cached_range all = {0};
+	struct cached cached;
+	int copy = copy_of(pidfd, fd), r;
+
+	if (copy < 0)
+		return copy;
+	r = syscall(SYS_cachestat, copy, &all, &cached, 0) < 0 ? -errno : 0;
+	close(copy);
+	if (!r)
+		*ret = cached.cached * (uint64_t)sysconf(_SC_PAGESIZE);
 	return r;
 }
 

@@ -15,8 +15,10 @@ struct runs {
 	uint64_t private_bytes, populated;
 };
 
-/* A descriptor that stands for the process, whoever gets its number later. */
+/* A descriptor that stands for the process, whoever gets its number later; or an errno. */
 int runs_pidfd(int pid);
+/* The same; fails, and says why, if there is none. */
+int runs_must_pidfd(int pid);
 
 /*
  * The runs of descriptor fd of that process; a negative errno: -ESRCH, it ended; -EBADF,
@@ -25,6 +27,9 @@ int runs_pidfd(int pid);
  */
 int runs_read(int pidfd, int fd, struct runs *ret);
 void runs_free(struct runs *runs);
+
+/* How much of it has memory, which kernels since 6.5 count; errors as those of runs_read(). */
+int runs_count_populated(int pidfd, int fd, uint64_t *ret);
 
 /* How much of a part has memory, on that node, or on any if it is negative. */
 uint64_t runs_populated(const struct runs *runs, int node, uint64_t offset, uint64_t bytes);

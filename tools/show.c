@@ -42,21 +42,13 @@ static const char *state_of(const struct kvm_gmem_range *run)
 
 static void parse_target(struct target *target, const char *text)
 {
-	const char *fd = strchr(text, ':');
-	long pid, number = -1;
-	char *end;
+	const char *rest = proc_parse_number(text, 1, &target->pid);
 
-	errno = 0;
-	pid = strtol(text, &end, 10);
-	if (end == text || *end != (fd ? ':' : 0) || errno || pid <= 0 || pid > INT_MAX)
+	target->fd = -1;
+	if (rest && *rest == ':')
+		rest = proc_parse_number(rest + 1, 0, &target->fd);
+	if (!rest || *rest)
 		usage_error("show wants PID or PID:FD, not '%s'", text);
-	if (fd) {
-		number = strtol(fd + 1, &end, 10);
-		if (end == fd + 1 || *end || errno || number < 0 || number > INT_MAX)
-			usage_error("show wants PID or PID:FD, not '%s'", text);
-	}
-	target->pid = (int)pid;
-	target->fd = (int)number;
 }
 
 static void cannot(const struct target *target, int error)
@@ -81,24 +73,19 @@ static void cannot(const struct target *target, int error)
 	}
 }
 
-/* Of several, one has to be named, unless they are all the same memory. */
+/* Of several, one has to be named. */
 static void choose(struct target *target, const struct proc_memories *memories)
 {
 	char known[256] = "";
-	bool several = false;
 	size_t i, length = 0;
 
-	for (i = 0; i < memories->count; i++) {
-		several |=
-			memories->all[i].inode != memories->all[0].inode || !memories->all[i].inode;
-		if (length < sizeof(known) - 16)
-			length +=
-				(size_t)snprintf(known + length, sizeof(known) - length, "%s%d:%d",
-						 i ? ", " : "", target->pid, memories->all[i].fd);
-	}
-	if (memories->count > 1 && several)
-		fail("process %d has several guest_memfds: name one of %s", target->pid, known);
-	target->fd = memories->all[0].fd;
+	for (i = 0; i < memories->count && length < sizeof(known) - 24; i++)
+		length += (size_t)snprintf(known + length, sizeof(known) - length, "%s%d:%d",
+					   i ? ", " : "", target->pid, memories->all[i].open[0].fd);
+	if (memories->count > 1)
+		fail("process %d has several guest_memfds: name one of %s%s", target->pid, known,
+		     i < memories->count ? ", ..." : "");
+	target->fd = memories->all[0].open[0].fd;
 }
 
 /* What /proc tells already needs no more privilege than that. */
@@ -106,11 +93,12 @@ static void check_named(const struct target *target, const struct proc_memories 
 {
 	struct stat info;
 	char path[64];
-	size_t i;
+	size_t i, n;
 
 	for (i = 0; i < memories->count; i++)
-		if (memories->all[i].fd == target->fd)
-			return;
+		for (n = 0; n < memories->all[i].nr_open; n++)
+			if (memories->all[i].open[n].fd == target->fd)
+				return;
 	snprintf(path, sizeof(path), "/proc/%d/fd/%d", target->pid, target->fd);
 	cannot(target, lstat(path, &info) < 0 ? -EBADF : -EMEDIUMTYPE);
 }
@@ -119,14 +107,9 @@ static void find(struct target *target)
 {
 	struct proc_memories memories;
 
-	target->pidfd = runs_pidfd(target->pid);
-	if (target->pidfd == -ESRCH)
-		fail("there is no process %d", target->pid);
-	if (target->pidfd == -EINVAL || target->pidfd == -ENOENT)
-		fail("%d is a thread, not a process", target->pid);
-	if (target->pidfd < 0)
-		fail("process %d: %s", target->pid, strerror(-target->pidfd));
-	proc_scan("/proc", target->pid, &memories);
+	target->pidfd = runs_must_pidfd(target->pid);
+	if (proc_scan("/proc", target->pid, &memories) < 0)
+		cannot(target, -ESRCH);
 	if (memories.hidden)
 		fail("process %d cannot be inspected: run this as root", target->pid);
 	if (target->fd >= 0) {
@@ -138,7 +121,7 @@ static void find(struct target *target)
 	} else {
 		fail("process %d has no guest_memfd", target->pid);
 	}
-	strcpy(target->process, memories.all[0].process);
+	strcpy(target->process, memories.processes[0].name);
 	proc_free(&memories);
 }
 

@@ -51,7 +51,9 @@ for command in probe list show bench; do
 	ends 64 "does not know '-x'" "$command" -x
 	ends 64 "'--json=1'" "$command" --json=1
 done
-ends 64 "list takes no 'all'" list all
+ends 64 "list wants PID, not 'all'" list all
+ends 64 "list takes one PID, and no '2'" list 1 2
+ends 64 '--sort wants' list --sort all
 ends 64 "probe takes no 'all'" probe --json all
 ends 64 "bench takes no 'all'" bench all
 ends 64 'show: which process?' show
@@ -75,15 +77,18 @@ ends 3 "process $sleeper has no guest_memfd" show "$sleeper"
 ends 3 "process $sleeper has no descriptor 999" show "$sleeper:999"
 ends 3 'is not a guest_memfd' show "$sleeper:0"
 echo before >"$dir/file.svg"
+ends 0 "process $sleeper has no guest_memfd" list "$sleeper"
 ends 3 'has no guest_memfd' show "$sleeper" --svg "$dir/file.svg"
 [[ $(<"$dir/file.svg") == before ]] || not_so "a picture that failed changes nothing"
 [[ $(ls "$dir") == $'err\nfile.svg\nout' ]] || not_so "and leaves nothing behind"
 kill "$sleeper"
 wait "$sleeper" 2>/dev/null
 ends 3 "there is no process $sleeper" show "$sleeper"
+ends 3 "there is no process $sleeper" list "$sleeper"
 
 # What is root's is nobody else's, where this is run by somebody else.
 ((EUID == 0)) || ends 3 'process 1 cannot be inspected' show 1
+((EUID == 0)) || ends 3 'process 1 cannot be inspected' list 1
 
 # --- list and probe, whatever this machine has
 ends 0 '' list
@@ -130,15 +135,23 @@ complete_words()
 {
 	# shellcheck source=/dev/null disable=SC2317
 	(. "$completion"
-	gmemctl() { printf 'PID FD\n12 5\n12 7\n9 3\n'; }
+	gmemctl()
+	{
+		case $*,$1${2-} in
+		*,list12) printf 'PID FD\n12 5\n12 7\nTOTAL 0\n' ;;
+		*,list) printf 'PID FD\n12 5 qemu - 1G also 12:7 9:3\n4 8\nTOTAL 0\n' ;;
+		esac
+	}
 	COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
 	_gmemctl
 	echo "${COMPREPLY[*]}")
 }
 [[ $(complete_words gmemctl sh) == show ]] || not_so "it completes commands"
-[[ $(complete_words gmemctl show '') == *'12 9' ]] || not_so "it completes processes"
+[[ $(complete_words gmemctl show '') == *'--help 12 4 9' ]] || not_so "it completes processes"
 [[ $(complete_words gmemctl show 12 :) == '5 7' ]] || not_so "it completes descriptors"
 [[ $(complete_words gmemctl show 12 : 7) == 7 ]] || not_so "and those that were begun"
+[[ $(complete_words gmemctl list --sort p) == 'pid private populated' ]] || not_so "it completes keys"
+[[ $(complete_words gmemctl list 1) == 12 ]] || not_so "it completes processes to list"
 [[ $(complete_words gmemctl bench --s) == '--svg --size' ]] || not_so "it completes options"
 if command -v mandoc >/dev/null; then
 	mandoc -T lint -W warning "$page" >"$dir/out" 2>"$dir/err" || not_so "mandoc likes the page"

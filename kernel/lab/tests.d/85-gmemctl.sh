@@ -43,6 +43,7 @@ gmemctl_driver='
 	run show "$ctl" show $guest
 	run show-json "$ctl" show $guest --json
 	run show-named "$ctl" show $guest:$(awk "NR == 2 { print \$2 }" list.out)
+	run list-named "$ctl" list $guest --sort populated
 	run show-kvm "$ctl" show $guest:$vm
 	run show-svg "$ctl" show $guest --svg show.svg
 	run show-nowhere "$ctl" show $guest --svg /nowhere/show.svg
@@ -104,17 +105,18 @@ agrees()
 		pid = int(open(os.path.join(sys.argv[1], "pid")).read())
 		what = sys.argv[2]
 		if what == "list":
-		    listed = load("list-json")["memories"]
-		    assert len(listed) == 1, listed
-		    m = listed[0]
-		    assert m["pid"] == pid and m["process"] == "gmem-launch", m
+		    listed, processes = load("list-json")["memories"], load("list-json")["processes"]
+		    assert len(listed) == len(processes) == 1, (listed, processes)
+		    m, p = listed[0], processes[0]
+		    assert p["pid"] == pid and p["process"] == "gmem-launch" and len(p["vm_fds"]) == 1, p
+		    assert [o["pid"] for o in m["open"]] == [pid], m
 		    assert m["size"] == m["private"] == 128 << 20 and m["shared"] == 0, m
-		    assert len(m["vm_fds"]) == 1 and m["inode"] > 0, m
+		    assert m["inode"] > 0, m
 		    assert 0 < m["populated"] < m["size"], m
 		    assert set(m["nodes"]) == {"0", "1"} and sum(m["nodes"].values()) == m["populated"], m
 		elif what == "show":
 		    s, m = load("show-json"), load("list-json")["memories"][0]
-		    assert (s["pid"], s["fd"], s["size"], s["private"]) == (pid, m["fd"], m["size"], m["private"]), s
+		    assert (s["pid"], s["fd"], s["size"], s["private"]) == (pid, m["open"][0]["fd"], m["size"], m["private"]), s
 		    at = 0
 		    for run in s["runs"]:
 		        assert run["offset"] == at and run["state"] == "private", run
@@ -151,6 +153,7 @@ agrees()
 		elif what == "stock":
 		    m = load("stock-list-json")["memories"][0]
 		    assert m["size"] == 64 << 20 and m["private"] is None and m["nodes"] is None, m
+		    assert 0 <= m["populated"] <= m["size"], m
 	END
 }
 
@@ -208,6 +211,7 @@ step_run()
 	check "probe: which VMs have what" agrees probe
 	check "list: a line for the guest" ran list 0 "gmem-launch"
 	check "list: what the kernel tells" agrees list
+	check "list: of a process" ran list-named 0 "gmem-launch"
 	check "list: as nobody, what is hidden" ran nobody-list 0 "cannot be inspected"
 	check "show: the memory of a process" ran show 0 "128M private, 0 shared"
 	check "show: the memory of a descriptor" ran show-named 0 "128M private, 0 shared"

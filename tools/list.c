@@ -56,27 +56,28 @@ static enum key parse_key(const char *text)
 
 static enum key sorted_by;
 
-static uint64_t value_of(const struct proc_memory *memory, bool *ret_known)
+/* What they are sorted by, or one more than that; 0 if it is not known. */
+static uint64_t value_of(const struct proc_memory *memory)
 {
-	*ret_known = sorted_by == BY_SIZE	 ? memory->size > 0
-		     : sorted_by == BY_POPULATED ? memory->counted
-						 : memory->told;
-	return sorted_by == BY_SIZE	 ? memory->size
-	       : sorted_by == BY_PRIVATE ? memory->private_bytes
-	       : sorted_by == BY_SHARED	 ? memory->shared_bytes
-					 : memory->populated;
+	switch (sorted_by) {
+	case BY_PRIVATE:
+		return memory->told ? memory->private_bytes + 1 : 0;
+	case BY_SHARED:
+		return memory->told ? memory->shared_bytes + 1 : 0;
+	case BY_POPULATED:
+		return memory->counted ? memory->populated + 1 : 0;
+	default:
+		return memory->size;
+	}
 }
 
 /* The largest first, what is not known last, and else as they were. */
 static int by_value(const void *a, const void *b)
 {
 	const struct proc_memory *x = a, *y = b;
-	bool x_known, y_known;
-	uint64_t x_value = value_of(x, &x_known), y_value = value_of(y, &y_known);
+	const uint64_t x_value = value_of(x), y_value = value_of(y);
 
-	if (x_known != y_known)
-		return x_known ? -1 : 1;
-	if (x_known && x_value != y_value)
+	if (x_value != y_value)
 		return x_value > y_value ? -1 : 1;
 	if (x->open[0].process != y->open[0].process)
 		return x->open[0].process < y->open[0].process ? -1 : 1;

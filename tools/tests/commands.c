@@ -27,12 +27,17 @@ int gmemctl_main(int argc, char **argv);
 static void to_run(void *data)
 {
 	char *argv[8] = {"gmemctl"}, words[512];
-	int argc = 1;
+	int argc = 1, status, next = dup(0);
 
+	close(next);
 	snprintf(words, sizeof(words), "%s", (const char *)data);
 	for (argv[argc] = strtok(words, " "); argv[argc]; argv[argc] = strtok(NULL, " "))
 		argc++;
-	exit(gmemctl_main(argc, argv));
+	status = gmemctl_main(argc, argv);
+	/* No descriptor is left, and no copy keeps memory. */
+	if (dup(0) != next)
+		status = 98;
+	exit(status);
 }
 
 static void runs_as(const char *words, int status, const char *out, const char *err, int line)
@@ -315,6 +320,56 @@ static void test_sorted(void)
 		"  0:256M 1023:256M  also 1200:4\n",
 		"");
 	fake.tty = false;
+}
+
+/* What the kernel does not tell: by whom it can be counted, and where it is sorted to. */
+static void test_untold(void)
+{
+	static const char *const infos[] = {"ino: 6000\ngmem-size: 4096\n", "ino: 6001\n",
+					    "ino: 6002\ngmem-size: 4096\n",
+					    "ino: 6003\ngmem-size: 4096\ngmem-private: 0\n"
+					    "gmem-shared: 0\ngmem-populated: 0\n"};
+	char path[128];
+	int i;
+
+	make_dir("410");
+	make_dir("410/fd");
+	make_dir("410/fdinfo");
+	for (i = 0; i < 4; i++) {
+		snprintf(path, sizeof(path), "410/fd/%d", i);
+		make_link(path, "anon_inode:[kvm-gmem]");
+		snprintf(path, sizeof(path), "410/fdinfo/%d", i);
+		make(path, infos[i], strlen(infos[i]));
+	}
+	make_link("410/fd/4", "anon_inode:[kvm-gmem]");
+	make("410/fdinfo/4", infos[0], strlen(infos[0]));
+	fake.cached = 1;
+#define UNTOLD_HEADING "    PID   FD  PROCESS  VM     SIZE  PRIVATE   SHARED  POPULATED  NODES\n"
+#define UNTOLD_0 "    410    0  ?        -        4K        -        -         4K  -  also 410:4\n"
+#define UNTOLD_1 "    410    1  ?        -         -        -        -         4K  -\n"
+#define UNTOLD_2 "    410    2  ?        -        4K        -        -         4K  -\n"
+#define TOLD_3 "    410    3  ?        -        4K        0        0          0  -\n"
+#define UNTOLD_SUM "  TOTAL                          -        -        -        12K  -\n"
+	RUNS_AS("list 410", 0, UNTOLD_HEADING UNTOLD_0 UNTOLD_1 UNTOLD_2 TOLD_3 UNTOLD_SUM, UNTOLD);
+	RUNS_AS("list 410 --sort private", 0,
+		UNTOLD_HEADING TOLD_3 UNTOLD_0 UNTOLD_1 UNTOLD_2 UNTOLD_SUM, UNTOLD);
+	RUNS_AS("list 410 --sort shared", 0,
+		UNTOLD_HEADING TOLD_3 UNTOLD_0 UNTOLD_1 UNTOLD_2 UNTOLD_SUM, UNTOLD);
+	RUNS_AS("list 410 --sort size", 0,
+		UNTOLD_HEADING UNTOLD_0 UNTOLD_2 TOLD_3 UNTOLD_1 UNTOLD_SUM, UNTOLD);
+	/* The first copy is refused, the others are not: also that of the same memory. */
+	fake.getfd_error_once = EBADF;
+	RUNS_AS("list 410", 0, UNTOLD_HEADING UNTOLD_0 UNTOLD_1 UNTOLD_2 TOLD_3 UNTOLD_SUM, UNTOLD);
+	fake.getfd_error_once = 0;
+	fake.cachestat_error = ENOSYS;
+	RUNS_AS("list 410 --sort populated", 0,
+		UNTOLD_HEADING TOLD_3
+		"    410    0  ?        -        4K        -        -          -  -  also 410:4\n"
+		"    410    1  ?        -         -        -        -          -  -\n"
+		"    410    2  ?        -        4K        -        -          -  -\n"
+		"  TOTAL                          -        -        -          -  -\n",
+		UNTOLD UNCOUNTED);
+	fake.cachestat_error = 0;
 }
 
 static off_t json_length(const char *words)
@@ -726,6 +781,7 @@ void test_commands(void)
 	test_list();
 	test_list_json();
 	test_sorted();
+	test_untold();
 	test_growth();
 	test_show();
 	test_nothing();

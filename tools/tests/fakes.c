@@ -178,6 +178,11 @@ long __wrap_syscall(long number, ...)
 	if (number == SYS_pidfd_getfd) {
 		fake.fd = (int)a[1];
 		CHECK(!(int)a[2]);
+		if (fake.getfd_error_once) {
+			i = fake.getfd_error_once;
+			fake.getfd_error_once = 0;
+			return answer(i, 0);
+		}
 		if (fake.gone_after && fake.copies == fake.gone_after)
 			return answer(ESRCH, 0);
 		fake.copies++;

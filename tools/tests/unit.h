@@ -21,6 +21,7 @@ extern struct fake {
 	const char *failing; /* a function of the C library that fails, */
 	int failing_error;   /* so */
 
+	int getfd_error_once; /* before it works */
 	int pidfd_error, getfd_error, cachestat_error, ranges_error;
 	int pid, fd;	    /* that were asked for last */
 	const char *target; /* what the copy of a descriptor is; the memory is the file "memory" */

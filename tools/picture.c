@@ -75,8 +75,7 @@ static void draw_states(FILE *f, const struct picture_strip *strip, int y,
 				draw_rect(f, "shared", from, y, to - from, STRIP);
 			from = x;
 		}
-		if (x_end > to)
-			to = x_end;
+		to = x_end; /* never before that of an earlier run */
 	}
 	if (to > from)
 		draw_rect(f, "shared", from, y, to - from, STRIP);

@@ -49,6 +49,23 @@ static void runs_as(const char *words, int status, const char *out, const char *
 /* The arguments, separated by a blank; the status; stdout and stderr. */
 #define RUNS_AS(...) runs_as(__VA_ARGS__, __LINE__)
 
+static off_t output_length(const char *words)
+{
+	struct stat stat;
+	pid_t pid = fork();
+	int fd, status;
+
+	CHECK(pid >= 0);
+	if (!pid) {
+		fd = open(in_root("out"), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+		CHECK(dup2(fd, STDOUT_FILENO) == STDOUT_FILENO);
+		to_run((void *)words);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && !status);
+	CHECK(!lstat(in_root("out"), &stat) && stat.st_size);
+	return stat.st_size;
+}
+
 /* --- what is no part of the tests: KVM, the library */
 
 static struct kvm_answers {
@@ -142,9 +159,14 @@ static void test_main(void)
 	RUNS_AS("", 64, "", "gmemctl: which command?\n" HINT);
 	RUNS_AS("nonsense", 64, "", "gmemctl: there is no command 'nonsense'\n" HINT);
 	RUNS_AS("--nonsense", 64, "", "gmemctl: there is no option '--nonsense'\n" HINT);
+	RUNS_AS("-x", 64, "", "gmemctl: there is no option '-x'\n" HINT);
 	RUNS_AS("--version", 0, "gmemctl 0.test (libgmem 7.8)\n", "");
 	RUNS_AS("-V", 0, "gmemctl 0.test (libgmem 7.8)\n", "");
 	RUNS_AS("bench x", 5, "bench 2 x\n", "");
+	CHECK(output_length("--help") > 800 && output_length("help") > 800 &&
+	      output_length("-h") > 800);
+	CHECK(output_length("list --help") > 800 && output_length("show --help") > 800);
+	CHECK(output_length("probe --help") > 800);
 	RUNS_AS("list --nonsense", 64, "",
 		"gmemctl: list does not know '--nonsense', or not with a value\n" HINT);
 	RUNS_AS("list -jx", 64, "", "gmemctl: list does not know '-j'\n" HINT);
@@ -270,6 +292,7 @@ static void test_list_json(void)
 /* A process with more memories, for their order and their sums; and with a VM for each. */
 static void make_many(const char *pid, int count)
 {
+	static const int nodes[] = {2, 5, 1, 3};
 	char path[128], info[256];
 	int i;
 
@@ -288,17 +311,26 @@ static void make_many(const char *pid, int count)
 		snprintf(info, sizeof(info),
 			 "ino: %d\ngmem-size: %d\ngmem-private: %d\ngmem-shared: %d\n"
 			 "gmem-populated: %d\ngmem-node%d: %d\n",
-			 5000 + i, i == 1 ? 4096 : 2048, i == 2 ? 2047 : 100 + i, i == 3 ? 2046 : 0,
-			 i == 0 ? 2045 : 200 + i, i == 0 ? 2 : 1, 200 + i);
+			 atoi(pid) * 1000 + i, i == 1 ? 4096 : 2048,
+			 i == 1	  ? 0
+			 : i == 2 ? 2047
+				  : 100 + i,
+			 i == 3 ? 2046 : 0,
+			 i == 0	  ? 2045
+			 : i == 2 ? 0
+				  : 200 + i,
+			 nodes[i % 4], 200 + i);
 		make(path, info, strlen(info));
 	}
 }
 
 #define ROW_2000 "    400 2000  ?        1 of 4       2K      100        0       1.9K  2:200\n"
-#define ROW_2001 "    400 2001  ?        1 of 4       4K      101        0        201  1:201\n"
-#define ROW_2002 "    400 2002  ?        1 of 4       2K     1.9K        0        202  1:202\n"
-#define ROW_2003 "    400 2003  ?        1 of 4       2K      103     1.9K        203  1:203\n"
-#define ROW_SUM "  TOTAL                            10K     2.2K     1.9K       2.5K  1:606 2:200\n"
+#define ROW_2001 "    400 2001  ?        1 of 4       4K        0        0        201  5:201\n"
+#define ROW_2002 "    400 2002  ?        1 of 4       2K     1.9K        0          0  1:202\n"
+#define ROW_2003 "    400 2003  ?        1 of 4       2K      103     1.9K        203  3:203\n"
+#define ROW_SUM                                                                                    \
+	"  TOTAL                            10K     2.1K     1.9K       2.3K  1:202 2:200 3:203 "  \
+	"5:201\n"
 
 static void test_sorted(void)
 {
@@ -306,13 +338,37 @@ static void test_sorted(void)
 	RUNS_AS("list 400", 0, HEADING ROW_2000 ROW_2001 ROW_2002 ROW_2003 ROW_SUM, "");
 	RUNS_AS("list 400 --sort pid", 0, HEADING ROW_2000 ROW_2001 ROW_2002 ROW_2003 ROW_SUM, "");
 	RUNS_AS("list 400 --sort size", 0, HEADING ROW_2001 ROW_2000 ROW_2002 ROW_2003 ROW_SUM, "");
-	RUNS_AS("list 400 --sort private", 0, HEADING ROW_2002 ROW_2003 ROW_2001 ROW_2000 ROW_SUM,
+	RUNS_AS("list 400 --sort private", 0, HEADING ROW_2002 ROW_2003 ROW_2000 ROW_2001 ROW_SUM,
 		"");
 	RUNS_AS("list --sort shared 400", 0, HEADING ROW_2003 ROW_2000 ROW_2001 ROW_2002 ROW_SUM,
 		"");
-	RUNS_AS("list 400 --sort populated", 0, HEADING ROW_2000 ROW_2003 ROW_2002 ROW_2001 ROW_SUM,
+	RUNS_AS("list 400 --sort populated", 0, HEADING ROW_2000 ROW_2003 ROW_2001 ROW_2002 ROW_SUM,
 		"");
+	/* Of two processes, where what they are sorted by is the same. */
+	make_many("399", 2);
+	make_many("398", 1);
+	make("398/comm", "long-process\n", 13);
+	RUNS_AS("list --sort shared", 0,
+		"    PID   FD  PROCESS       VM          SIZE  PRIVATE   SHARED  POPULATED  NODES\n"
+		"    700   12  qemu          web           1G    1020M       4M       512M  "
+		"0:256M 1023:256M  also 1200:3 1200:4\n"
+		"    400 2003  ?             1 of 4        2K      103     1.9K        203  3:203\n"
+		"    398 2000  long-process  fd 1000       2K      100        0       1.9K  2:200\n"
+		"    399 2000  ?             1 of 2        2K      100        0       1.9K  2:200\n"
+		"    399 2001  ?             1 of 2        4K        0        0        201  5:201\n"
+		"    400 2000  ?             1 of 4        2K      100        0       1.9K  2:200\n"
+		"    400 2001  ?             1 of 4        4K        0        0        201  5:201\n"
+		"    400 2002  ?             1 of 4        2K     1.9K        0          0  1:202\n"
+		"     80    5  ?[31m\"?       1 of 2         -        -        -         8K  -\n"
+		"  TOTAL                                    -        -        -     512.0M  -\n",
+		UNTOLD);
 	fake.tty = true;
+	RUNS_AS("list 398", 0,
+		"\33[1m    PID   FD  PROCESS       VM          SIZE  PRIVATE   SHARED  POPULATED"
+		"  NODES\33[0m\n"
+		"    398 2000  long-process  fd 1000       2K      100        0       1.9K  "
+		"2:200\n",
+		"");
 	RUNS_AS("list 1200", 0,
 		"\33[1m    PID   FD  PROCESS  VM     SIZE  PRIVATE   SHARED  POPULATED  "
 		"NODES\33[0m\n"
@@ -372,29 +428,12 @@ static void test_untold(void)
 	fake.cachestat_error = 0;
 }
 
-static off_t json_length(const char *words)
-{
-	struct stat stat;
-	pid_t pid = fork();
-	int fd;
-
-	CHECK(pid >= 0);
-	if (!pid) {
-		fd = open(in_root("out"), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-		CHECK(dup2(fd, STDOUT_FILENO) == STDOUT_FILENO);
-		to_run((void *)words);
-	}
-	CHECK(waitpid(pid, NULL, 0) == pid);
-	CHECK(!lstat(in_root("out"), &stat) && stat.st_size);
-	return stat.st_size;
-}
-
 /* Twice as many VMs make twice as much JSON. */
 static void test_growth(void)
 {
-	make_many("401", 100);
-	make_many("402", 200);
-	CHECK(json_length("list 402 --json") < 22 * json_length("list 401 --json") / 10);
+	make_many("401", 30);
+	make_many("402", 60);
+	CHECK(output_length("list 402 --json") < 22 * output_length("list 401 --json") / 10);
 }
 
 static void test_nothing(void)
@@ -666,6 +705,60 @@ static void test_show(void)
 
 #define FREED "all are freed\n"
 
+/* A type of VMs that cannot be had, and one with dual mode. */
+static void test_probe_json(void)
+{
+	static const struct {
+		const char *id, *why; /* NULL: it is there */
+	} features[] = {
+		{"inplace", "Not here."},
+		{"dual", NULL},
+		{"shared", "Not here."},
+		{"policy", "Not here."},
+		{"ranges", "Not here."},
+		{"zero", "Others neither."},
+		{"link", "The library does not say why."},
+		{"clone", "Not here."},
+		{"memory_fault", "Not here."},
+		{"map_gpa_range", "They can ask, but there is nothing to convert."},
+	};
+	static char want[8192];
+	const char *why;
+	size_t type, i, n;
+
+	kvm.vm_errors[0] = -EINVAL;
+	kvm.vm_errors[1] = 0;
+	kvm.caps[1] = GMEM_CAP_DUAL | GMEM_CAP_MAP_GPA_RANGE;
+	kvm.nodes = 9; /* which has no memory that may be used */
+	n = (size_t)sprintf(want, "{\n  \"libgmem\": {\n    \"major\": 7,\n    \"minor\": 8\n  },\n"
+				  "  \"kernel\": \"6.12-test\",\n"
+				  "  \"kvm\": {\n    \"available\": true\n  },\n"
+				  "  \"nodes\": 1,\n  \"types\": {\n");
+	for (type = 0; type < 2; type++) {
+		n += (size_t)sprintf(want + n, "    \"%s\": {\n      \"available\": %s,\n%s",
+				     kvm_types[type].id, type ? "true" : "false",
+				     type ? "" : "      \"reason\": \"No plain VMs.\",\n");
+		n += (size_t)sprintf(want + n, "      \"features\": {\n");
+		for (i = 0; i < 10; i++) {
+			why = type ? features[i].why : "No plain VMs.";
+			n += (size_t)sprintf(
+				want + n,
+				"        \"%s\": {\n          \"available\": ", features[i].id);
+			if (why)
+				n += (size_t)sprintf(want + n,
+						     "false,\n          \"reason\": \"%s\"\n", why);
+			else
+				n += (size_t)sprintf(want + n, "true\n");
+			n += (size_t)sprintf(want + n, "        }%s\n", i < 9 ? "," : "");
+		}
+		n += (size_t)sprintf(want + n, "      }\n    }%s\n", type ? "" : ",");
+	}
+	sprintf(want + n, "  },\n  \"placement\": {\n    \"available\": false,\n    \"reason\": "
+			  "\"There is one node only that has memory which this process may "
+			  "use.\"\n  }\n}\n");
+	RUNS_AS("probe --json", 0, want, FREED);
+}
+
 static void test_probe(void)
 {
 	/* That there is none is an answer, that it may not be asked is none. */
@@ -786,4 +879,5 @@ void test_commands(void)
 	test_show();
 	test_nothing();
 	test_probe();
+	test_probe_json();
 }

@@ -257,7 +257,7 @@ static int by_inode(const void *a, const void *b)
 
 	if (x->inode != y->inode)
 		return x->inode < y->inode ? -1 : 1;
-	return x < y ? -1 : x > y;
+	return x < y ? -1 : 1;
 }
 
 static void free_memory(struct proc_memory *memory)

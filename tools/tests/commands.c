@@ -729,11 +729,11 @@ static void test_probe_json(void)
 	kvm.vm_errors[0] = -EINVAL;
 	kvm.vm_errors[1] = 0;
 	kvm.caps[1] = GMEM_CAP_DUAL | GMEM_CAP_MAP_GPA_RANGE;
-	kvm.nodes = 9; /* which has no memory that may be used */
+	kvm.nodes = 2;
 	n = (size_t)sprintf(want, "{\n  \"libgmem\": {\n    \"major\": 7,\n    \"minor\": 8\n  },\n"
 				  "  \"kernel\": \"6.12-test\",\n"
 				  "  \"kvm\": {\n    \"available\": true\n  },\n"
-				  "  \"nodes\": 1,\n  \"types\": {\n");
+				  "  \"nodes\": 2,\n  \"types\": {\n");
 	for (type = 0; type < 2; type++) {
 		n += (size_t)sprintf(want + n, "    \"%s\": {\n      \"available\": %s,\n%s",
 				     kvm_types[type].id, type ? "true" : "false",
@@ -753,9 +753,7 @@ static void test_probe_json(void)
 		}
 		n += (size_t)sprintf(want + n, "      }\n    }%s\n", type ? "" : ",");
 	}
-	sprintf(want + n, "  },\n  \"placement\": {\n    \"available\": false,\n    \"reason\": "
-			  "\"There is one node only that has memory which this process may "
-			  "use.\"\n  }\n}\n");
+	sprintf(want + n, "  },\n  \"placement\": {\n    \"available\": true\n  }\n}\n");
 	RUNS_AS("probe --json", 0, want, FREED);
 }
 
@@ -825,7 +823,7 @@ static void test_probe(void)
 		FREED);
 	kvm.caps[0] = GMEM_CAP_INPLACE | GMEM_CAP_POLICY | GMEM_CAP_MAP_GPA_RANGE;
 	kvm.caps[1] = 77; /* asking fails */
-	kvm.nodes = 1;
+	kvm.nodes = 9;	  /* none that may be used */
 	RUNS_AS("probe", 0,
 		"KVM                             yes\n"
 		"plain VMs                       yes\n"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What /proc tells of guest memory. */
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -76,6 +77,7 @@ static void make_proc(void)
 	make_fd("80", "7", "/tmp/anon_inode:[kvm-gmem]", NULL);
 	make_fd("80", "5x", "anon_inode:[kvm-gmem]", NULL);
 	make_fd("80", "99999999999", "anon_inode:[kvm-gmem]", NULL);
+	make_fd("80", "4294967301", "anon_inode:[kvm-gmem]", NULL); /* 5, of 32 bits */
 	/* No processes. */
 	make_dir("self");
 	make_dir("90x");
@@ -183,10 +185,12 @@ static void test_fdinfo(void)
 	expect_untold("xgmem-size: 5\ngmem-private: 1\ngmem-shared: 4\ngmem-populated: 2\n");
 	/* Other lines are none of those, and other names no nodes. */
 	expect_info("inode: 7\nxino: 8\ngmem-sizes: 1\ngmem-nodes: 2\ngmem-node: 3\n"
-		    "gmem-node1x: 4\ngmem-node99999999999: 5\ngmem-node7: 6\n",
+		    "gmem-node1x: 4\ngmem-node2147483648: 5\ngmem-node7: 6\ngmem-nodx7: 4\n"
+		    "gmem-node2147483647: 8\n",
 		    &memories);
-	CHECK(!memories.all[0].inode && !memories.all[0].size && memories.all[0].nr_nodes == 1);
+	CHECK(!memories.all[0].inode && !memories.all[0].size && memories.all[0].nr_nodes == 2);
 	CHECK(memories.all[0].nodes[0].node == 7 && memories.all[0].nodes[0].bytes == 6);
+	CHECK(memories.all[0].nodes[1].node == 2147483647 && memories.all[0].nodes[1].bytes == 8);
 	proc_free(&memories);
 	/* A long line is no beginning of another. */
 	memset(info, 'x', sizeof(info));
@@ -267,6 +271,7 @@ static void test_names(void)
 	GUEST("qemu\0-name\0a\0-name\0guest=b", "b");
 	GUEST("qemu\0-name\0a\0-name\0debug-threads=on", "a");
 	GUEST("qemu\0-name\0guest=a,guest=b", "b");
+	GUEST("qemu\0-name\0longer\0-name\0b", "b");
 	/* None. */
 	GUEST("qemu\0-name", "");
 	GUEST("qemu\0-name\0", "");
@@ -286,6 +291,11 @@ static void test_names(void)
 
 	/* The process's own is there, or a sign that it is not. */
 	CHECK(!proc_scan(root, 301, &memories) && !strcmp(memories.processes[0].name, "vmm"));
+	proc_free(&memories);
+	memset(much, 'c', sizeof(much));
+	make("301/comm", much, 100);
+	much[63] = 0;
+	CHECK(!proc_scan(root, 301, &memories) && !strcmp(memories.processes[0].name, much));
 	proc_free(&memories);
 	CHECK(!unlink(in_root("301/comm")) && !unlink(in_root("301/cmdline")));
 	CHECK(!proc_scan(root, 301, &memories) && !strcmp(memories.processes[0].name, "?"));
@@ -352,6 +362,27 @@ static void test_hidden(void)
 	remove_process("97");
 }
 
+/* What a scan took is given back; glibc alone tells. */
+static void test_leaks(void)
+{
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
+	static const int pids[] = {700, 1200, 301, 303};
+	struct proc_memories memories;
+	size_t before = 0, i, n;
+
+	for (i = 0; i < 120; i++) {
+		if (i == 100) /* before it keeps some for later */
+			before = mallinfo2().uordblks;
+		for (n = 0; n < sizeof(pids) / sizeof(pids[0]); n++) {
+			CHECK(!proc_scan(root, pids[n], &memories));
+			CHECK(!memories.count == (pids[n] == 303));
+			proc_free(&memories);
+		}
+	}
+	CHECK(mallinfo2().uordblks == before);
+#endif
+}
+
 static void test_is_gmem(void)
 {
 	CHECK(proc_is_gmem("anon_inode:[kvm-gmem]", "/nowhere"));
@@ -371,8 +402,12 @@ void test_proc(void)
 	test_numbers();
 	test_order();
 	test_hidden();
+	make_process("303", "vm\n", "vm", 3);
+	make_fd("303", "3", "anon_inode:kvm-vm", NULL); /* and no memory */
+	test_leaks();
 	test_is_gmem();
 	remove_process("300");
 	remove_process("301");
 	remove_process("302");
+	remove_process("303");
 }

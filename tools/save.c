@@ -57,9 +57,7 @@ void save_file(const char *path, const char *text, size_t length)
 	int error;
 	FILE *f;
 
-	if (lstat(path, &stat)) {
-		if (errno != ENOENT)
-			fail("%s: %s", path, strerror(errno));
+	if (lstat(path, &stat)) { /* there is none, or what replace() runs into, too */
 		mask = umask(0);
 		umask(mask);
 		error = replace(path, text, length, 0666 & ~mask);

@@ -56,7 +56,6 @@ void flush_output(void)
 	 * refused for the same reason.
 	 */
 	if (!errno) {
-		clearerr(stdout);
 		fputc('\n', stdout);
 		fflush(stdout);
 	}

@@ -517,6 +517,7 @@ static void test_target(void)
 		"gmemctl: --watch wants 0.1 to 86400 seconds, not '1x'\n" HINT);
 
 	RUNS_AS("show 5", 3, "", "gmemctl: process 5 has ended\n");
+	RUNS_AS("show 1", 3, "", "gmemctl: process 1 has ended\n");
 	RUNS_AS("show 700:99", 3, "", "gmemctl: process 700 has no descriptor 99\n");
 	RUNS_AS("show 700:0", 3, "", "gmemctl: 700:0 is not a guest_memfd\n");
 	RUNS_AS("show 400", 3, "",

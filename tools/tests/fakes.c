@@ -71,6 +71,20 @@ REAL(int, fclose, FILE *f)
 	return fails("fclose") ? EOF : r;
 }
 
+int __wrap_asprintf(char **ret, const char *format, ...);
+int __wrap_asprintf(char **ret, const char *format, ...)
+{
+	va_list args;
+	int r;
+
+	if (fails("asprintf"))
+		return -1;
+	va_start(args, format);
+	r = vasprintf(ret, format, args);
+	va_end(args);
+	return r;
+}
+
 REAL(void *, realloc, void *memory, size_t size)
 {
 	return fails("realloc") ? NULL : __real_realloc(memory, size);
@@ -154,7 +168,7 @@ void make_memory(uint64_t size)
 
 static int answer(int error, int value)
 {
-	errno = error;
+	errno = error ? error : ESTALE; /* it says nothing where it works */
 	return error ? -1 : value;
 }
 

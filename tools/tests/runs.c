@@ -2,6 +2,7 @@
 /* What the kernel tells of a memory, and how it is added up. */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -90,6 +91,25 @@ static void test_pidfd(void)
 	expect_no_pidfd(EMFILE, "gmemctl: process 42: Too many open files\n", __LINE__);
 }
 
+/* Watching does not grow; glibc alone tells. */
+static void test_leaks(void)
+{
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
+	size_t before = 0, now;
+	struct runs runs;
+	int i;
+
+	for (i = 0; i < 20; i++) {
+		now = mallinfo2().uordblks + mallinfo2().hblkhd;
+		if (i == 10)
+			before = now;
+		CHECK(i <= 10 || now == before);
+		CHECK(!runs_read(5, 6, &runs));
+		runs_free(&runs);
+	}
+#endif
+}
+
 void test_runs(void)
 {
 	struct kvm_gmem_range *many = calloc(MANY, sizeof(*many));
@@ -124,6 +144,7 @@ void test_runs(void)
 	CHECK(!memcmp(runs.all, many, MANY * sizeof(*many)));
 	runs_free(&runs);
 	CHECK(next_fd() == next);
+	test_leaks();
 
 	fake.cached = 3;
 	CHECK(!runs_count_populated(5, 7, &bytes) && fake.fd == 7);

@@ -82,12 +82,24 @@ void test_save(void)
 	expect_file(file, "two", 0600);
 	expect_files(in_root("saved"), 1);
 
+	umask(0);
+	snprintf(other, sizeof(other), "%s", in_root("open"));
+	save_file(other, "one", 3);
+	expect_file(other, "one", 0666);
+	CHECK(!chmod(other, 0777));
+	save_file(other, "two", 3);
+	expect_file(other, "two", 0777);
+
 	expect_failure("rename", file, __LINE__);
 	expect_failure("fchmod", file, __LINE__);
 	expect_failure("mkstemp", file, __LINE__);
 	expect_failure("fdopen", file, __LINE__);
 	expect_failure("fclose", file, __LINE__);
 	expect_failure("access", file, __LINE__);
+	fake.failing = "asprintf";
+	snprintf(want, sizeof(want), "gmemctl: %s: %s\n", file, strerror(ENOMEM));
+	expect_child(to_save, file, 3, "", want, __LINE__);
+	fake.failing = NULL;
 	expect_file(file, "two", 0600);
 
 	/* Where there is no such directory, and where something is no directory. */

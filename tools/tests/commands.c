@@ -690,6 +690,47 @@ static void test_show_svg(void)
 	RUNS_AS(words, 3, "", want);
 }
 
+#define SVG_RECT(class, x, y, width)                                                               \
+	"<rect class=\"" class "\" x=\"" x "\" y=\"" y "\" width=\"" width "\" "                   \
+			       "height=\"56.0\"/>\n"
+#define SVG_STRIP(y, used, title_y, title)                                                         \
+	SVG_RECT("private", "20.0", y, "920.0")                                                    \
+	SVG_RECT("shared", "250.0", y, "230.0")                                                    \
+	used SVG_RECT("frame", "20.0", y, "920.0") "<text x=\"20\" y=\"" title_y "\">" title       \
+						   "</text>\n"
+
+/* A page on node 12, one on node 3 that is shared, and two of nothing. */
+static void test_show_strips(void)
+{
+	static const struct kvm_gmem_range two[] = {
+		{0, 4096, 4096, KVM_GMEM_RANGE_PRIVATE, 12},
+		{4096, 4096, 4096, 0, 3},
+		{8192, 8192, 0, KVM_GMEM_RANGE_PRIVATE, KVM_GMEM_NODE_NONE},
+	};
+	static const char want[] =
+		SVG_STRIP("40.0",
+			  SVG_RECT("used", "20.0", "40.0", "230.1")
+				  SVG_RECT("used", "250.0", "40.0", "230.1"),
+			  "30", "700:12 (qemu): 16K, 12K of it private, 8K populated")
+			SVG_STRIP("154.0", SVG_RECT("used", "250.0", "154.0", "230.1"), "144",
+				  "on node 3: 4K")
+				SVG_STRIP("268.0", SVG_RECT("used", "20.0", "268.0", "230.1"),
+					  "258", "on node 12: 4K");
+	static char text[200000];
+	char words[600], *strips;
+
+	make_memory(16384);
+	fake.ranges = two;
+	fake.nr_ranges = 3;
+	snprintf(words, sizeof(words), "show 700 --svg %s", in_root("out.svg"));
+	RUNS_AS(words, 0, "", "");
+	read_text(in_root("out.svg"), text, sizeof(text));
+	strips = strstr(text, "</style>\n") + 9;
+	if (strncmp(strips, want, strlen(want)))
+		fprintf(stderr, "%s", strips);
+	CHECK(!strncmp(strips, want, strlen(want)));
+}
+
 static void test_show(void)
 {
 	make_memory(2113536);
@@ -700,6 +741,7 @@ static void test_show(void)
 	test_show_json();
 	test_watch();
 	test_show_svg();
+	test_show_strips();
 }
 
 /* --- probe */

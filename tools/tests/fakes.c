@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -141,6 +142,7 @@ REAL(int, nanosleep, const struct timespec *time, struct timespec *left)
 	const struct timespec all = *time; /* which may be what left points to */
 
 	CHECK(all.tv_nsec >= 0 && all.tv_nsec < 1000000000);
+	CHECK(!__fpending(stdout)); /* what was shown is to be seen meanwhile */
 	fake.slept += (double)all.tv_sec + (double)all.tv_nsec / 1e9;
 	if (!fails("nanosleep"))
 		return 0;

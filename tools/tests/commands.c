@@ -654,6 +654,19 @@ static void test_watch(void)
 	expect_rows(3, SHOWN "and 4 more\n", __LINE__);
 	expect_rows(2, SHOWN, __LINE__);
 	expect_rows(1, SHOWN, __LINE__);
+	/* A number that stands for something else by then, and what is no end. */
+	fake.gone_after = 1;
+	fake.gone_error = EBADF;
+	RUNS_AS("show 700 --watch 1", 0, SHOWN OF_RUNS RUN_0 RUN_1 RUN_2 RUN_3 "\n", "");
+	fake.gone_error = EMEDIUMTYPE;
+	RUNS_AS("show 700 --watch 1", 0, SHOWN OF_RUNS RUN_0 RUN_1 RUN_2 RUN_3 "\n", "");
+	fake.gone_error = EPERM;
+	RUNS_AS("show 700 --watch 1", 3, SHOWN OF_RUNS RUN_0 RUN_1 RUN_2 RUN_3 "\n",
+		"gmemctl: 700:12 cannot be inspected: that needs permission to ptrace(2) the "
+		"process\n");
+	fake.gone_error = ESRCH;
+	expect_child(to_watch, "", 64, "",
+		     "gmemctl: --watch wants 0.1 to 86400 seconds, not ''\n" HINT, __LINE__);
 	fake.copies = 0;
 	fake.gone_after = 3;
 	expect_child(to_watch, "86400", 0, "", "slept 259200.000\n", __LINE__);
@@ -911,6 +924,7 @@ void test_commands(void)
 {
 	fake.target = "anon_inode:[kvm-gmem]";
 	fake.at_once = SIZE_MAX;
+	fake.gone_error = ESRCH;
 	test_main();
 	test_list();
 	test_list_json();

@@ -200,7 +200,7 @@ long __wrap_syscall(long number, ...)
 			return answer(i, 0);
 		}
 		if (fake.gone_after && fake.copies == fake.gone_after)
-			return answer(ESRCH, 0);
+			return answer(fake.gone_error, 0);
 		fake.copies++;
 		return fake.getfd_error ? answer(fake.getfd_error, 0)
 					: open(in_root("memory"), O_RDONLY | O_CLOEXEC);

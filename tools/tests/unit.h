@@ -29,7 +29,8 @@ extern struct fake {
 	const struct kvm_gmem_range *ranges;
 	size_t nr_ranges, at_once; /* how many the kernel tells a call */
 	unsigned int copies;	   /* of descriptors that were made */
-	unsigned int gone_after;   /* copies; then the process has ended; 0: never */
+	unsigned int gone_after;   /* copies; then there is an error; 0: never */
+	int gone_error;
 
 	bool tty;
 	unsigned short rows;

@@ -86,11 +86,6 @@ int __wrap_asprintf(char **ret, const char *format, ...)
 	return r;
 }
 
-REAL(void *, realloc, void *memory, size_t size)
-{
-	return fails("realloc") ? NULL : __real_realloc(memory, size);
-}
-
 /* --- /proc */
 
 static const char *translated(const char *path)

@@ -775,6 +775,9 @@ START_TEST(undo_fails)
 				   to_shared ? GMEM_STATE_SHARED : GMEM_STATE_PRIVATE, NULL,
 				   &result, &err));
 		ck_assert_uint_eq(err.step, GMEM_STEP_ROLLBACK);
+		/* What did not go back left the side that it was on as it is. */
+		ck_assert(!result.residue == !dual);
+		ck_assert_uint_eq(residue_of_both(), result.residue);
 		/* Kernel, library and listener agree about what is so now. */
 		check_watcher(&st.watcher);
 		for (uint64_t p = 0; p < SIZE; p += PAGE) {

@@ -159,7 +159,8 @@ static const char *placement_why_not(const struct probe *probe)
 {
 	if (probe->nodes == 1)
 		return "There is one node only that has memory which this process may use.";
-	if (!any(probe, GMEM_CAP_PRIVATE | GMEM_CAP_SHARED))
+	if (!any(probe, GMEM_CAP_INPLACE | GMEM_CAP_ATTRIBUTES | GMEM_CAP_DUAL | GMEM_CAP_SHARED |
+				GMEM_CAP_PLAIN))
 		return "There is no guest memory to place.";
 	return NULL;
 }

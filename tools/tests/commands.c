@@ -768,8 +768,10 @@ static void test_probe_json(void)
 		const char *id, *why; /* NULL: it is there */
 	} features[] = {
 		{"inplace", "Not here."},
+		{"attributes", "Not here."},
 		{"dual", NULL},
 		{"shared", "Not here."},
+		{"plain", "Not here."},
 		{"policy", "Not here."},
 		{"ranges", "Not here."},
 		{"zero", "Others neither."},
@@ -778,6 +780,7 @@ static void test_probe_json(void)
 		{"memory_fault", "Not here."},
 		{"map_gpa_range", "They can ask, but there is nothing to convert."},
 	};
+	const size_t nr = sizeof(features) / sizeof(features[0]);
 	static char want[8192];
 	const char *why;
 	size_t type, i, n;
@@ -795,7 +798,7 @@ static void test_probe_json(void)
 				     kvm_types[type].id, type ? "true" : "false",
 				     type ? "" : "      \"reason\": \"No plain VMs.\",\n");
 		n += (size_t)sprintf(want + n, "      \"features\": {\n");
-		for (i = 0; i < 10; i++) {
+		for (i = 0; i < nr; i++) {
 			why = type ? features[i].why : "No plain VMs.";
 			n += (size_t)sprintf(
 				want + n,
@@ -805,7 +808,7 @@ static void test_probe_json(void)
 						     "false,\n          \"reason\": \"%s\"\n", why);
 			else
 				n += (size_t)sprintf(want + n, "true\n");
-			n += (size_t)sprintf(want + n, "        }%s\n", i < 9 ? "," : "");
+			n += (size_t)sprintf(want + n, "        }%s\n", i + 1 < nr ? "," : "");
 		}
 		n += (size_t)sprintf(want + n, "      }\n    }%s\n", type ? "" : ",");
 	}
@@ -844,8 +847,10 @@ static void test_probe(void)
 		"plain VMs                       no   No plain VMs.\n"
 		"other VMs                       no   No other VMs.\n"
 		"private memory in place         no   There is no VM that could have it.\n"
+		"the same, by Linux 7.4's ioctl  no   There is no VM that could have it.\n"
 		"private beside shared memory    no   There is no VM that could have it.\n"
 		"shared memory of a guest_memfd  no   There is no VM that could have it.\n"
+		"shared memory of a memfd        no   There is no VM that could have it.\n"
 		"NUMA policy                     no   There is no VM that could have it.\n"
 		"telling what is where           no   There is no VM that could have it.\n"
 		"zeroing in place                no   There is no VM that could have it.\n"
@@ -865,8 +870,10 @@ static void test_probe(void)
 		"plain VMs                       yes\n"
 		"other VMs                       yes\n"
 		"private memory in place         no   Not here.\n"
+		"the same, by Linux 7.4's ioctl  no   Not here.\n"
 		"private beside shared memory    yes  in other VMs only\n"
 		"shared memory of a guest_memfd  yes\n"
+		"shared memory of a memfd        no   Not here.\n"
 		"NUMA policy                     no   Not here.\n"
 		"telling what is where           no   Not here.\n"
 		"zeroing in place                no   plain VMs: Plain VMs never. other VMs: "
@@ -885,8 +892,10 @@ static void test_probe(void)
 		"plain VMs                       yes\n"
 		"other VMs                       yes\n"
 		"private memory in place         yes  in plain VMs only\n"
+		"the same, by Linux 7.4's ioctl  no   Not here.\n"
 		"private beside shared memory    no   Not here.\n"
 		"shared memory of a guest_memfd  no   Not here.\n"
+		"shared memory of a memfd        no   Not here.\n"
 		"NUMA policy                     yes  in plain VMs only\n"
 		"telling what is where           no   Not here.\n"
 		"zeroing in place                no   plain VMs: Plain VMs never. other VMs: "
@@ -906,8 +915,10 @@ static void test_probe(void)
 		"plain VMs                       yes\n"
 		"other VMs                       no   No other VMs.\n"
 		"private memory in place         yes\n"
+		"the same, by Linux 7.4's ioctl  no   Not here.\n"
 		"private beside shared memory    no   Not here.\n"
 		"shared memory of a guest_memfd  no   Not here.\n"
+		"shared memory of a memfd        no   Not here.\n"
 		"NUMA policy                     yes\n"
 		"telling what is where           no   Not here.\n"
 		"zeroing in place                no   Plain VMs never.\n"

@@ -712,7 +712,7 @@ static void copy_failed(struct env *env)
 		       gmem_is_private(env->fd, 2 * PAGE_SIZE));
 }
 
-GMEM_TEST(gmem_fault, life)
+GMEM_TEST(gmem_fault, link_and_freeze)
 {
 	struct env *env = &self->env;
 
@@ -732,6 +732,15 @@ GMEM_TEST(gmem_fault, life)
 		.done = close_new,
 		.never = true,
 	});
+}
+
+GMEM_TEST(gmem_fault, clone)
+{
+	struct env *env = &self->env;
+
+	if (!(kvm_check_cap(KVM_CAP_GMEM) & KVM_GMEM_CAP_CLONE))
+		SKIP(return, "no clones");
+
 	gmem_freeze(env->fd);
 	run_op(env, &(struct op) {
 		.name = "KVM_GMEM_CLONE",
@@ -739,6 +748,16 @@ GMEM_TEST(gmem_fault, life)
 		.run = run_clone,
 	});
 	close_new(env);
+}
+
+GMEM_TEST(gmem_fault, populate_clone)
+{
+	struct env *env = &self->env;
+
+	if (!(kvm_check_cap(KVM_CAP_GMEM) & KVM_GMEM_CAP_CLONE))
+		SKIP(return, "no clones");
+
+	gmem_freeze(env->fd);
 	run_op(env, &(struct op) {
 		.name = "populating a clone",
 		.prepare = prepare_copy,

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash disable=SC2034,SC2154,SC2016
 
+# shellcheck source=kernel/lab/tests.d/82-life.sh
+. "$top/kernel/lab/tests.d/82-life.sh"
+
 step_title="Debian's kernels: what they answer libgmem, its tests and examples on them"
 
-step_packages=(meson ninja-build pkg-config libnuma-dev check libsubunit-dev gcc libc6-dev xz-utils)
+step_packages=("${packages_demo[@]}" check libsubunit-dev xz-utils)
 step_kernels=(lab)
 step_when=not-quick
 
@@ -172,6 +175,18 @@ check_world()
 	fi
 }
 
+# A Linux guest in shared memory, by the launcher. For --turns, see 50-selftests.sh.
+boots_linux()
+{
+	local output
+
+	output=$(in_lab lab --kernel "$1" --turns --timeout 600 -- "$build/meson/examples/launcher/gmem-launch" \
+		--shared --kernel "$(kernel_dir lab)/arch/x86/boot/bzImage" --initrd "$build/demo/initrd" \
+		--append "console=ttyS0 quiet panic=-1 reboot=k rdinit=/init" </dev/null 2>&1) || :
+	echo "$output"
+	[[ $output == *"guest: good bye"* ]]
+}
+
 places_by_policy()
 {
 	[[ $(answered plain 2) == policy ]]
@@ -201,6 +216,7 @@ check_kernel()
 	check_world kvm-dual sw-protected dual
 	check_world kvm-shared plain shared
 	check_world kvm-plain plain plain
+	check "the launcher boots Linux in shared memory" boots_linux "$version"
 }
 
 series_of()
@@ -227,7 +243,7 @@ step_run()
 	check_build "it builds" build_kernels
 	[[ -x $kernels/kernels ]] || return 0
 
-	need_kernel lab || return 0
+	need_launcher || return 0
 	if step=kernels-gmem run_kernel gmem answers; then
 		step=kernels-gmem check "it answers as before" compare_answers gmem
 	fi

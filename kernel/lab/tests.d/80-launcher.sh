@@ -103,7 +103,8 @@ launcher_old_runs=(
 	"an old kernel: tells what does without=1=(--shared does without.)=--kernel @K --initrd @I"
 	"an old kernel: has none in place=1=no private memory=--kernel @K --initrd @I --mode inplace"
 	"an old kernel: has no dual mode for such guests=1=loses what is loaded=--kernel @K --initrd @I --vm-type sw-protected"
-	"an old kernel: shares nothing either=1=no shared memory: The kernel=--kernel @K --initrd @I --shared"
+	"an old kernel: has no guest_memfd to share=1=no shared memory: The kernel=--kernel @K --initrd @I --shared --mode shared"
+	"an old kernel: shares memory of a memfd=0=guest: good bye=--kernel @K --initrd @I --shared"
 )
 
 # NAME|what is waited for and typed or sent, and the status|ARGUMENTS
@@ -170,7 +171,7 @@ build_launcher_tools()
 }
 
 # Debian's kernel for clouds, as it comes: launcher_tools/debian.
-need_debian_kernel()
+need_cloud_kernel()
 {
 	local name dir=$launcher_tools/deb
 
@@ -381,7 +382,7 @@ step_run()
 	check "the demo shows what it says" "$top/lab" demo
 	[[ -x $build/meson/examples/launcher/gmem-launch && -f $build/demo/initrd ]] || return 0
 	check "its tools are built" build_launcher_tools
-	if need_debian_kernel >"$test_log/launcher-debian.log" 2>&1; then
+	if need_cloud_kernel >"$test_log/launcher-debian.log" 2>&1; then
 		runs=("${launcher_runs[@]}")
 	else
 		for run in "${launcher_runs[@]}"; do

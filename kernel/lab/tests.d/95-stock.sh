@@ -17,7 +17,7 @@ step_run()
 {
 	need_kernel stock || return
 	check_build "libgmem builds" build_libgmem plain --werror -Db_coverage=false
-	run_worlds stock kvm-inplace kvm-dual kvm-shared
+	run_worlds stock kvm-inplace kvm-attributes kvm-dual kvm-shared kvm-plain
 	if need_launcher; then
 		run_launcher stock old "${launcher_old_runs[@]}"
 		run_launcher stock life-old "${life_old_runs[@]}"

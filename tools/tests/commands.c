@@ -781,39 +781,41 @@ static void test_probe_json(void)
 		{"map_gpa_range", "They can ask, but there is nothing to convert."},
 	};
 	const size_t nr = sizeof(features) / sizeof(features[0]);
-	static char want[8192];
+	char *want;
+	size_t type, i, bytes;
 	const char *why;
-	size_t type, i, n;
+	FILE *file = open_memstream(&want, &bytes);
 
+	CHECK(file);
 	kvm.vm_errors[0] = -EINVAL;
 	kvm.vm_errors[1] = 0;
 	kvm.caps[1] = GMEM_CAP_DUAL | GMEM_CAP_MAP_GPA_RANGE;
 	kvm.nodes = 2;
-	n = (size_t)sprintf(want, "{\n  \"libgmem\": {\n    \"major\": 7,\n    \"minor\": 8\n  },\n"
-				  "  \"kernel\": \"6.12-test\",\n"
-				  "  \"kvm\": {\n    \"available\": true\n  },\n"
-				  "  \"nodes\": 2,\n  \"types\": {\n");
+	fprintf(file, "{\n  \"libgmem\": {\n    \"major\": 7,\n    \"minor\": 8\n  },\n"
+		      "  \"kernel\": \"6.12-test\",\n"
+		      "  \"kvm\": {\n    \"available\": true\n  },\n"
+		      "  \"nodes\": 2,\n  \"types\": {\n");
 	for (type = 0; type < 2; type++) {
-		n += (size_t)sprintf(want + n, "    \"%s\": {\n      \"available\": %s,\n%s",
-				     kvm_types[type].id, type ? "true" : "false",
-				     type ? "" : "      \"reason\": \"No plain VMs.\",\n");
-		n += (size_t)sprintf(want + n, "      \"features\": {\n");
+		fprintf(file, "    \"%s\": {\n      \"available\": %s,\n%s", kvm_types[type].id,
+			type ? "true" : "false",
+			type ? "" : "      \"reason\": \"No plain VMs.\",\n");
+		fprintf(file, "      \"features\": {\n");
 		for (i = 0; i < nr; i++) {
 			why = type ? features[i].why : "No plain VMs.";
-			n += (size_t)sprintf(
-				want + n,
+			fprintf(file,
 				"        \"%s\": {\n          \"available\": ", features[i].id);
 			if (why)
-				n += (size_t)sprintf(want + n,
-						     "false,\n          \"reason\": \"%s\"\n", why);
+				fprintf(file, "false,\n          \"reason\": \"%s\"\n", why);
 			else
-				n += (size_t)sprintf(want + n, "true\n");
-			n += (size_t)sprintf(want + n, "        }%s\n", i + 1 < nr ? "," : "");
+				fprintf(file, "true\n");
+			fprintf(file, "        }%s\n", i + 1 < nr ? "," : "");
 		}
-		n += (size_t)sprintf(want + n, "      }\n    }%s\n", type ? "" : ",");
+		fprintf(file, "      }\n    }%s\n", type ? "" : ",");
 	}
-	sprintf(want + n, "  },\n  \"placement\": {\n    \"available\": true\n  }\n}\n");
+	fprintf(file, "  },\n  \"placement\": {\n    \"available\": true\n  }\n}\n");
+	CHECK(!fclose(file));
 	RUNS_AS("probe --json", 0, want, FREED);
+	free(want);
 }
 
 static void test_probe(void)

@@ -46,7 +46,7 @@ struct kvm_run;
 
 /* The library's context for one VM. */
 struct gmem_vm;
-/* A memory object: a guest_memfd, with a memfd beside it in dual mode. */
+/* A memory object: a guest_memfd, with a memfd beside it in dual mode; or a memfd (plain). */
 struct gmem;
 struct gmem_listener;
 
@@ -188,11 +188,12 @@ struct gmem_options {
 /* clang-format on */
 
 /*
- * Create a memory object of bytes, without allocating pages. GMEM_MODE_AUTO selects
- * GMEM_MODE_SHARED if initial is GMEM_STATE_SHARED, or if it is 0 and the VM is an ordinary
- * one, and GMEM_MODE_PLAIN only in the first case. Otherwise, if no other mode works, it is
- * -EOPNOTSUPP, and error says why. In memory of huge pages, ranges that are mapped,
- * discarded, placed or allocated are multiples of these. The caller has one reference.
+ * Create a memory object of bytes, without allocating pages. GMEM_MODE_AUTO selects the
+ * first mode that has private memory. Where there is none, it selects GMEM_MODE_SHARED if
+ * initial is GMEM_STATE_SHARED, or if it is 0 and the VM is an ordinary one, and
+ * GMEM_MODE_PLAIN only in the first case; otherwise it is -EOPNOTSUPP, and error says why.
+ * In memory of huge pages, ranges that are mapped, discarded, placed or allocated are
+ * multiples of these. The caller has one reference.
  */
 int gmem_new(struct gmem_vm *vm, uint64_t bytes, const struct gmem_options *options,
 	     struct gmem **ret_memory, struct gmem_error *error);
@@ -208,8 +209,8 @@ uint32_t gmem_mode(const struct gmem *memory);
 /*
  * Return the guest_memfd (the memfd in GMEM_MODE_PLAIN), and the descriptor that a device
  * process maps to access shared memory: the memfd in dual mode, else the same. Both are
- * close-on-exec and stay
- * owned by the library. Whoever holds the guest_memfd can convert: see gmem(7).
+ * close-on-exec and stay owned by the library. Whoever holds the guest_memfd can convert:
+ * see gmem(7).
  */
 int gmem_fd(const struct gmem *memory);
 int gmem_shared_fd(const struct gmem *memory);

@@ -10,7 +10,7 @@ step_packages=("${packages_demo[@]}" check libsubunit-dev xz-utils)
 step_kernels=(lab)
 step_when=not-quick
 
-# An old one, on which ordinary VMs get nothing; the newest comes beside it.
+# An old one, on which ordinary VMs have no guest_memfd; the newest comes beside it.
 kernels_old=6.12
 
 kernels=$build/kernels

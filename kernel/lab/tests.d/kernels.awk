@@ -46,7 +46,7 @@ function answer(row, series)
 		return yes(has(series, "plain", "shared"))
 	if (row == "shared memory of a memfd (plain mode)")
 		return yes(has(series, "plain", "plain"))
-	if (row == "NUMA policy")
+	if (row == "NUMA policy of a guest_memfd")
 		return places[series, "plain"] == "prealloc" ? "at allocation" : \
 			yes(places[series, "plain"] == "policy")
 	if (row == "the kernel tells what is private, and where it is")

@@ -171,7 +171,7 @@ struct folio *guestmem_peek_folio(struct inode *inode, pgoff_t index,
 {
 	struct folio *folio;
 
-	/* Pairs with synchronize_rcu() in gmem_retry(). */
+	/* Pairs with synchronize_rcu_expedited() in gmem_retry(). */
 	if (atomic_read(&GMEM_I(inode)->keep_off))
 		return NULL;
 
@@ -186,7 +186,7 @@ struct folio *guestmem_peek_folio(struct inode *inode, pgoff_t index,
 			return NULL;
 	}
 
-	/* Getting the reference was a full barrier; see guestmem_freeze(). */
+	/* Getting the reference was a full barrier; see gmem_freeze(). */
 	if (!folio_test_uptodate(folio) || folio_test_hwpoison(folio) ||
 	    (write && READ_ONCE(GMEM_I(inode)->freezing))) {
 		folio_put(folio);

@@ -192,8 +192,8 @@ struct gmem_options {
  * first mode that has private memory. Where there is none, it selects GMEM_MODE_SHARED if
  * initial is GMEM_STATE_SHARED, or if it is 0 and the VM is an ordinary one, and
  * GMEM_MODE_PLAIN only in the first case; otherwise it is -EOPNOTSUPP, and error says why.
- * In memory of huge pages, ranges that are mapped, discarded, placed or allocated are
- * multiples of these. The caller has one reference.
+ * In memory of huge pages, ranges that are mapped, discarded or allocated are multiples of
+ * these. The caller has one reference.
  */
 int gmem_new(struct gmem_vm *vm, uint64_t bytes, const struct gmem_options *options,
 	     struct gmem **ret_memory, struct gmem_error *error);
@@ -270,8 +270,8 @@ int gmem_lookup(struct gmem_vm *vm, uint64_t gpa, struct gmem_location *ret_loca
  * Set the NUMA policy of a range. It applies to pages that are allocated from now on, and
  * does not move others. nodes must not be empty, and must be NULL for
  * GMEM_POLICY_DEFAULT. In dual mode it is the policy of shared memory only. -EOPNOTSUPP
- * without GMEM_CAP_POLICY, but in the modes DUAL and PLAIN; gmem_prealloc() can place memory
- * there, and private memory in dual mode.
+ * without GMEM_CAP_POLICY, but in the modes DUAL and PLAIN, and of memory of huge pages;
+ * gmem_prealloc() can place memory there, and private memory in dual mode.
  */
 int gmem_set_policy(struct gmem *memory, uint64_t offset, uint64_t bytes, uint32_t policy,
 		    const struct bitmask *nodes, struct gmem_error *error);

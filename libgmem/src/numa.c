@@ -90,6 +90,10 @@ static int set_policy(struct gmem *memory, uint64_t offset, uint64_t bytes, int 
 /* NULL: it can have one. */
 static const char *why_no_policy(const struct gmem *memory)
 {
+	/* mbind() succeeds: on the mapping only, and hugetlbfs has no policy of a file. */
+	if (memory->page != memory->vm->page)
+		return "A policy does not reach a file of huge pages: gmem_prealloc() can place "
+		       "its memory.";
 	if (memory->backend->memfd_policy)
 		return NULL;
 	return gmem_vm_why_not(memory->vm, GMEM_CAP_POLICY);
@@ -264,6 +268,8 @@ static int allocate_as_task(struct gmem *memory, uint64_t offset, uint64_t bytes
 	r = sys->get_mempolicy(&mode, old, GMEM_MAX_NODES, NULL, 0);
 	if (r >= 0)
 		r = sys->set_mempolicy(MPOL_BIND, words, GMEM_MAX_NODES);
+	if (r == -ENOSYS)
+		return no_numa(offset, error);
 	if (r < 0)
 		return gmem_fail(error, GMEM_STEP_POLICY, r, GMEM_NOWHERE, offset,
 				 "Cannot bind the thread to these nodes (errno %d).", -r);

@@ -201,6 +201,7 @@ START_TEST(no_numa)
 {
 	const struct fake_can can = {.guest_memfd = true, .attributes = true};
 	static const uint32_t modes[] = {GMEM_MODE_DUAL, GMEM_MODE_PLAIN};
+	struct gmem_options options = GMEM_OPTIONS_INIT;
 	unsigned long word = 1;
 	struct bitmask nodes = {64, &word};
 	struct gmem *memory;
@@ -213,6 +214,15 @@ START_TEST(no_numa)
 	ck_assert_msg(strstr(err.message, "CONFIG_NUMA"), "'%s'", err.message);
 	fails(EOPNOTSUPP, gmem_get_policy(memory, PAGE, &policy, NULL, &err));
 	says(GMEM_STEP_POLICY, GMEM_NOWHERE, PAGE);
+	fails(EOPNOTSUPP, gmem_prealloc(memory, PAGE, PAGE, &nodes, NULL, NULL, &err));
+	gmem_unref(memory);
+	/* Nor of a thread. */
+	options.initial = GMEM_STATE_SHARED;
+	options.huge_page = 2 * MIB;
+	ok(gmem_new(vm, 2 * MIB, &options, &memory, &err));
+	fails(EOPNOTSUPP, gmem_prealloc(memory, 0, 2 * MIB, &nodes, NULL, NULL, &err));
+	says(GMEM_STEP_POLICY, GMEM_NOWHERE, 0);
+	ck_assert_msg(strstr(err.message, "CONFIG_NUMA"), "'%s'", err.message);
 	gmem_unref(memory);
 	world_end();
 }
@@ -223,7 +233,7 @@ START_TEST(huge_pages)
 {
 	struct gmem_options options = GMEM_OPTIONS_INIT;
 	struct gmem_stats stats = GMEM_STATS_INIT;
-	unsigned long word = 1;
+	unsigned long word = 1ul << 2;
 	struct bitmask nodes = {64, &word};
 	struct gmem *memory = NULL;
 	uint64_t on[FAKE_MAX_NODES];
@@ -263,12 +273,16 @@ START_TEST(huge_pages)
 	fails(EINVAL, gmem_discard(memory, PAGE, PAGE, &err));
 	ok(gmem_discard(memory, 0, 2 * MIB, &err));
 	fails(EINVAL, gmem_set_policy(memory, 0, PAGE, GMEM_POLICY_BIND, &nodes, &err));
-	ok(gmem_set_policy(memory, 0, 2 * MIB, GMEM_POLICY_BIND, &nodes, &err));
 	fails(EINVAL, gmem_get_policy(memory, PAGE, &policy, NULL, &err));
-	ok(gmem_get_policy(memory, 0, &policy, NULL, &err));
-	ck_assert_uint_eq(policy, GMEM_POLICY_BIND);
+	/* The kernel would take a policy, and not keep it. */
+	fails(EOPNOTSUPP, gmem_set_policy(memory, 0, 2 * MIB, GMEM_POLICY_BIND, &nodes, &err));
+	ck_assert_msg(strstr(err.message, "file of huge pages"), "'%s'", err.message);
+	fails(EOPNOTSUPP, gmem_get_policy(memory, 0, &policy, NULL, &err));
 	fails(EINVAL, gmem_prealloc(memory, 0, PAGE, NULL, NULL, NULL, &err));
-	ok(gmem_prealloc(memory, 2 * MIB, 2 * MIB, NULL, NULL, NULL, &err));
+	/* They can be placed, by the thread's policy. */
+	ok(gmem_prealloc(memory, 2 * MIB, 2 * MIB, &nodes, NULL, NULL, &err));
+	ck_assert_int_eq(fake_node(gmem_fd(memory), 2 * MIB), 2);
+	ck_assert_int_eq(fake_task_policy(&word), 0);
 	ok(gmem_stats(memory, &stats, &err));
 	ck_assert_uint_eq(stats.resident_guest, 2 * MIB);
 	ck_assert_uint_eq(stats.shared_bytes, 4 * MIB);

@@ -575,7 +575,11 @@ START_TEST(huge)
 	ok(gmem_stats(memory, &stats, &err));
 	ck_assert_uint_eq(stats.resident_guest, 0);
 	ck_assert_uint_eq(map[PAGE], 0);
-	ok(gmem_set_policy(memory, 0, 2 * MIB, GMEM_POLICY_BIND, node_mask(1), &err));
+	fails(EOPNOTSUPP,
+	      gmem_set_policy(memory, 0, 2 * MIB, GMEM_POLICY_BIND, node_mask(1), &err));
+	r = gmem_prealloc(memory, 0, 4 * MIB, node_mask(1), NULL, NULL, &err);
+	/* Without CONFIG_NUMA. */
+	ck_assert_msg(!r || r == -EOPNOTSUPP, "%d: %s", r, err.message);
 	ok(gmem_prealloc(memory, 0, 4 * MIB, NULL, NULL, NULL, &err));
 	ok(gmem_stats(memory, &stats, &err));
 	ck_assert_uint_eq(stats.resident_guest, 4 * MIB);

@@ -1187,6 +1187,12 @@ static bool good_nodes(const unsigned long *nodes)
 	return nodes && nodes[0] && !(nodes[0] >> FAKE_MAX_NODES);
 }
 
+/* As Linux, whose mappings of huge pages do not hand their policy to the file. */
+static bool keeps_policy(const struct object *file)
+{
+	return file->kind == MEMFD ? !file->huge : can.policy;
+}
+
 static int fake_mbind(void *address, size_t bytes, int mode, const unsigned long *nodes,
 		      unsigned long max)
 {
@@ -1208,7 +1214,7 @@ static int fake_mbind(void *address, size_t bytes, int mode, const unsigned long
 		LEAVE(0);
 	map->policy_set = mode != MPOL_DEFAULT;
 	map->policy = mode;
-	if (can.policy || get(map->fd)->kind == MEMFD) {
+	if (keeps_policy(get(map->fd))) {
 		uint64_t first =
 			(map->offset + (uint64_t)((char *)address - (char *)map->address)) / PAGE;
 
@@ -1244,7 +1250,7 @@ static int fake_get_mempolicy(int *mode, unsigned long *nodes, unsigned long max
 			       map->offset + (uint64_t)((char *)address - (char *)map->address));
 		policy = map->policy;
 		mask = 0;
-		if (can.policy || get(map->fd)->kind == MEMFD) {
+		if (keeps_policy(get(map->fd))) {
 			policy = page->policy;
 			mask = page->nodes;
 		}

@@ -18,14 +18,14 @@ static int set_ordinary_slot(struct gmem_vm *vm, const struct piece *b, uint64_t
 	return vm->sys->ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
 }
 
-int gmem_set_slot(struct gmem_vm *vm, const struct piece *b, uint64_t bytes)
+static int set_slot(struct gmem_vm *vm, const struct piece *b, uint64_t bytes, int guest_memfd)
 {
 	struct kvm_userspace_memory_region2 region = {
 		.slot = b->slot,
 		.flags = bytes ? KVM_MEM_GUEST_MEMFD : 0,
 		.guest_phys_addr = b->gpa,
 		.memory_size = bytes,
-		.guest_memfd = (uint32_t)b->memory->fd,
+		.guest_memfd = (uint32_t)guest_memfd,
 		.guest_memfd_offset = b->offset,
 	};
 
@@ -34,6 +34,22 @@ int gmem_set_slot(struct gmem_vm *vm, const struct piece *b, uint64_t bytes)
 	if (b->memory->map)
 		region.userspace_addr = (uintptr_t)b->memory->map + b->offset;
 	return vm->sys->ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION2, &region);
+}
+
+int gmem_set_slot(struct gmem_vm *vm, const struct piece *b, uint64_t bytes)
+{
+	return set_slot(vm, b, bytes, b->memory->fd);
+}
+
+/*
+ * Would KVM make the slot? Asked with a descriptor that is none: KVM looks for the file after it
+ * has looked for slots that are in the way, and then nothing has changed.
+ */
+static int try_slot(struct gmem_vm *vm, const struct piece *b)
+{
+	int r = set_slot(vm, b, b->bytes, -1);
+
+	return r == -EBADF ? 0 : r;
 }
 
 static bool overlap(uint64_t a, uint64_t b, uint64_t a_bytes, uint64_t b_bytes)
@@ -115,6 +131,14 @@ static int plan_and_prepare(const struct news *news, const struct piece *b,
 	return r ? r : gmem_prepare(news, b, error);
 }
 
+static int cannot_create(const struct piece *b, int r, struct gmem_error *error)
+{
+	return gmem_fail(error, GMEM_STEP_BIND, r, b->gpa, b->offset,
+			 r == -EEXIST ? "Slot %u overlaps a slot that KVM has already (errno %d)."
+				      : "KVM cannot create slot %u (errno %d).",
+			 b->slot, -r);
+}
+
 static int bind_locked(struct gmem_vm *vm, const struct piece *b, struct gmem_error *error)
 {
 	const struct news news = {vm, NULL, GMEM_STATE_UNBACKED, GMEM_STATE_SHARED};
@@ -127,6 +151,10 @@ static int bind_locked(struct gmem_vm *vm, const struct piece *b, struct gmem_er
 	if (reserve(vm))
 		return gmem_fail(error, GMEM_STEP_RESERVE, -ENOMEM, b->gpa, b->offset,
 				 "Not enough memory to record slot %u.", b->slot);
+	/* What the backend tells KVM must not be about memory that somebody else bound there. */
+	r = backend->bind ? try_slot(vm, b) : 0;
+	if (r < 0)
+		return cannot_create(b, r, error);
 	r = plan_and_prepare(&news, b, error);
 	if (r)
 		return r;
@@ -140,10 +168,7 @@ static int bind_locked(struct gmem_vm *vm, const struct piece *b, struct gmem_er
 	}
 	r = gmem_set_slot(vm, b, b->bytes);
 	if (r < 0) {
-		gmem_fail(error, GMEM_STEP_BIND, r, b->gpa, b->offset,
-			  r == -EEXIST ? "Slot %u overlaps a slot that KVM has already (errno %d)."
-				       : "KVM cannot create slot %u (errno %d).",
-			  b->slot, -r);
+		cannot_create(b, r, error);
 		if (backend->unbind)
 			backend->unbind(b);
 		gmem_roll_back(&news, b);

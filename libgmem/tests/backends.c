@@ -292,6 +292,51 @@ START_TEST(huge_pages)
 }
 END_TEST
 
+/* A bind that KVM refuses leaves the state of what the VMM has there by itself. */
+START_TEST(others_stay_private)
+{
+	const struct fake_can can = {.guest_memfd = true, .attributes = true};
+	struct kvm_userspace_memory_region2 region = {
+		.slot = 7,
+		.flags = KVM_MEM_GUEST_MEMFD,
+		.guest_phys_addr = MIB,
+		.memory_size = SIZE,
+	};
+	struct kvm_memory_attributes attributes = {
+		.address = MIB,
+		.size = SIZE,
+		.attributes = KVM_MEMORY_ATTRIBUTE_PRIVATE,
+	};
+	struct gmem *theirs, *memory;
+	unsigned int calls;
+
+	begin(&can);
+	theirs = memory_of_mode(GMEM_MODE_DUAL, SIZE, GMEM_STATE_PRIVATE);
+	memory = memory_of_mode(GMEM_MODE_DUAL, SIZE, GMEM_STATE_SHARED);
+	region.guest_memfd = (uint32_t)gmem_fd(theirs);
+	region.userspace_addr = (uintptr_t)theirs->map;
+	ck_assert_int_eq(fake_sys.ioctl(vm_fd, KVM_SET_USER_MEMORY_REGION2, &region), 0);
+	ck_assert_int_eq(fake_sys.ioctl(vm_fd, KVM_SET_MEMORY_ATTRIBUTES, &attributes), 0);
+	calls = fake_calls_of("KVM_SET_MEMORY_ATTRIBUTES");
+	fails(EEXIST, gmem_bind(memory, 0, MIB, 0, SIZE, &err));
+	says(GMEM_STEP_BIND, MIB, 0);
+	ck_assert_msg(strstr(err.message, "overlaps"), "'%s'", err.message);
+	fails(EINVAL, gmem_bind(memory, 7, 2 * MIB, 0, SIZE, &err));
+	says(GMEM_STEP_BIND, 2 * MIB, 0);
+	ck_assert_uint_eq(fake_calls_of("KVM_SET_MEMORY_ATTRIBUTES"), calls);
+	for (uint64_t p = 0; p < SIZE; p += PAGE)
+		ck_assert(fake_attribute(vm_fd, MIB + p));
+	region.memory_size = 0;
+	ck_assert_int_eq(fake_sys.ioctl(vm_fd, KVM_SET_USER_MEMORY_REGION2, &region), 0);
+	/* What nobody has is as the memory says. */
+	ok(gmem_bind(memory, 0, MIB, 0, SIZE, &err));
+	ck_assert(!fake_attribute(vm_fd, MIB));
+	gmem_unref(memory);
+	gmem_unref(theirs);
+	world_end();
+}
+END_TEST
+
 /* A slot that KVM does not delete keeps the mapping that it goes through. */
 START_TEST(slot_stays)
 {
@@ -344,6 +389,7 @@ Suite *suite_backends(void)
 	tcase_add_test(tcase, dual_policy);
 	tcase_add_loop_test(tcase, no_numa, 0, 2);
 	tcase_add_test(tcase, huge_pages);
+	tcase_add_test(tcase, others_stay_private);
 	tcase_add_loop_test(tcase, slot_stays, 0, 2);
 	tcase_add_test(tcase, slot_goes);
 	suite_add_tcase(suite, tcase);

@@ -710,6 +710,15 @@ static int set_region(int fd, const struct kvm_userspace_memory_region2 *args)
 	if (!whole_pages(args->guest_phys_addr, args->memory_size) || args->userspace_addr % PAGE ||
 	    args->flags & ~KVM_MEM_GUEST_MEMFD || slot)
 		return -EINVAL;
+	/* First of all, as KVM does: before it looks for the file. */
+	for (int i = 0; i < MAX_SLOTS; i++) {
+		struct slot *s = &vm->slots[i];
+
+		if (s->used && s->id >> 16 == args->slot >> 16 &&
+		    s->gpa < args->guest_phys_addr + args->memory_size &&
+		    args->guest_phys_addr < s->gpa + s->bytes)
+			return -EEXIST;
+	}
 	map = map_of((void *)(uintptr_t)args->userspace_addr, args->memory_size);
 	if (args->flags) {
 		int r = check_guest_memfd(fd, args, map);
@@ -722,13 +731,7 @@ static int set_region(int fd, const struct kvm_userspace_memory_region2 *args)
 	for (int i = 0; i < MAX_SLOTS; i++) {
 		struct slot *s = &vm->slots[i];
 
-		if (!s->used)
-			continue;
-		if (s->id >> 16 == args->slot >> 16 &&
-		    s->gpa < args->guest_phys_addr + args->memory_size &&
-		    args->guest_phys_addr < s->gpa + s->bytes)
-			return -EEXIST;
-		if (args->flags && s->fd == (int)args->guest_memfd &&
+		if (s->used && args->flags && s->fd == (int)args->guest_memfd &&
 		    s->offset < args->guest_memfd_offset + args->memory_size &&
 		    args->guest_memfd_offset < s->offset + s->bytes)
 			return -EINVAL;

@@ -135,9 +135,10 @@ int gmem_vm_new(int vm_fd, const struct gmem_vm_options *options, struct gmem_vm
 
 /*
  * vm may be NULL. Slots that KVM accesses through a mapping of the library (in all modes but
- * GMEM_MODE_INPLACE) are deleted. Other memory that is bound stays bound as long as the caller
- * has a reference to it, and is freed with the last one. No other function may be running on the
- * VM, and only gmem_unref() may be called on its memory afterwards.
+ * GMEM_MODE_INPLACE) are deleted, and their addresses are not private any more. Other memory that
+ * is bound stays bound as long as the caller has a reference to it, and is freed with the last one.
+ * No other function may be running on the VM, and only gmem_unref() may be called on its memory
+ * afterwards.
  */
 void gmem_vm_free(struct gmem_vm *vm);
 

@@ -222,7 +222,7 @@ static int unbind_locked(struct gmem_vm *vm, size_t i, struct gmem_error *error)
 		gmem_roll_back(&news, &b);
 		return r;
 	}
-	/* Nobody runs there now; what cannot be cleared the next bind sets anew. */
+	/* Nobody runs there now; what cannot be cleared the next bind in this mode sets. */
 	if (b.memory->backend->unbind && b.memory->backend->unbind(&b) < 0)
 		gmem_log(vm, "the addresses of slot %u stay private after it was unbound", b.slot);
 	pthread_rwlock_wrlock(&vm->lock);

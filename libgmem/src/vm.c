@@ -115,6 +115,9 @@ static void drop(struct gmem_vm *vm, const struct piece *b)
 
 	if (r < 0 && r != -EINVAL)
 		memory->map = NULL;
+	/* A slot that the VMM deleted may have another at its addresses by now. */
+	if (r >= 0 && memory->backend->unbind)
+		memory->backend->unbind(b);
 	gmem_unref(memory);
 }
 

@@ -362,16 +362,24 @@ START_TEST(slot_stays)
 }
 END_TEST
 
-/* ... and one that goes takes it along, also where the caller holds the memory. */
+/*
+ * ... and one that goes takes it along, also where the caller holds the memory; and what it told
+ * KVM of these addresses, where the VMM may have others next.
+ */
 START_TEST(slot_goes)
 {
+	static const struct fake_can protected = {.guest_memfd = true, .attributes = true};
 	struct gmem *memory;
 
-	begin(&ours);
-	memory = memory_of_mode(GMEM_MODE_SHARED, SIZE, GMEM_STATE_SHARED);
+	begin(_i ? &protected : &ours);
+	memory = _i ? memory_of_mode(GMEM_MODE_DUAL, SIZE, GMEM_STATE_PRIVATE)
+		    : memory_of_mode(GMEM_MODE_SHARED, SIZE, GMEM_STATE_SHARED);
 	ok(gmem_bind(memory, 0, MIB, 0, SIZE, &err));
+	ck_assert_int_eq(fake_attribute(vm_fd, MIB), _i);
 	gmem_vm_free(vm);
 	ck_assert_uint_eq(fake_slots(vm_fd), 0);
+	for (uint64_t p = 0; p < SIZE; p += PAGE)
+		ck_assert(!fake_attribute(vm_fd, MIB + p));
 	gmem_unref(memory);
 	fake_vm_close(vm_fd);
 	ck_assert_msg(!fake_left(), "left behind: %s", fake_left_what());
@@ -391,7 +399,7 @@ Suite *suite_backends(void)
 	tcase_add_test(tcase, huge_pages);
 	tcase_add_test(tcase, others_stay_private);
 	tcase_add_loop_test(tcase, slot_stays, 0, 2);
-	tcase_add_test(tcase, slot_goes);
+	tcase_add_loop_test(tcase, slot_goes, 0, 2);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

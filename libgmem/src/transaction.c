@@ -296,7 +296,7 @@ __attribute__((noinline)) static int give_up(struct change *c, size_t i, const s
 	while (last_piece(c->calls, &i, &p))
 		undo(c, &p, p.offset + p.bytes);
 	if (c->undone)
-		gmem_fail(error, GMEM_STEP_ROLLBACK, r, c->gpa, bad,
+		gmem_fail(error, GMEM_STEP_ROLLBACK, r, gmem_piece_gpa(failed, bad), bad,
 			  "Not converted (errno %d), and a part that was converted could not be "
 			  "converted back (errno %d).",
 			  -r, -c->undone);

@@ -775,6 +775,9 @@ START_TEST(undo_fails)
 				   to_shared ? GMEM_STATE_SHARED : GMEM_STATE_PRIVATE, NULL,
 				   &result, &err));
 		ck_assert_uint_eq(err.step, GMEM_STEP_ROLLBACK);
+		/* The place is that of the first failure, in the second slot. */
+		ck_assert_uint_lt(err.offset, SIZE);
+		ck_assert_uint_eq(err.gpa, SECOND + err.offset);
 		/* What did not go back left the side that it was on as it is. */
 		ck_assert(!result.residue == !dual);
 		ck_assert_uint_eq(residue_of_both(), result.residue);

@@ -505,7 +505,10 @@ int gmem_stats(struct gmem *memory, struct gmem_stats *ret_stats, struct gmem_er
 
 /* --- contents */
 
-/* Free the pages of a range, in both files in dual mode. It reads as zero; its state stays. */
+/*
+ * Free the pages of a range, in both files in dual mode. It reads as zero; its state stays. Huge
+ * pages are not reserved any more: an access raises SIGBUS if the kernel has none left then.
+ */
 int gmem_discard(struct gmem *memory, uint64_t offset, uint64_t bytes, struct gmem_error *error);
 
 /*

@@ -148,7 +148,10 @@ int gmem_map_for_slots(struct gmem *memory, struct gmem_error *error)
 	r = sys->mmap(memory->shared_fd, 0, memory->bytes, PROT_READ | PROT_WRITE, &memory->map);
 	if (r < 0)
 		return gmem_fail(error, GMEM_STEP_MAP, r, GMEM_NOWHERE, GMEM_NOWHERE,
-				 "Cannot map %llu bytes for the slots (errno %d).",
+				 memory->page != memory->vm->page && r == -ENOMEM
+					 ? "Cannot map %llu bytes for the slots (errno %d): the "
+					   "kernel has not that many free huge pages."
+					 : "Cannot map %llu bytes for the slots (errno %d).",
 				 (unsigned long long)memory->bytes, -r);
 	/* Whether guest memory is dumped and inherited is for gmem_map() to say. */
 	r = advise(sys, memory->map, memory->bytes, GMEM_MAP_DONTDUMP | GMEM_MAP_DONTFORK);

@@ -262,6 +262,11 @@ START_TEST(huge_pages)
 	ck_assert_ptr_null(memory);
 
 	options.huge_page = 2 * MIB;
+	/* They are reserved by the mapping. */
+	fake_fail_on("mmap", 1, 1, -ENOMEM);
+	fails(ENOMEM, gmem_new(vm, 4 * MIB, &options, &memory, &err));
+	says(GMEM_STEP_MAP, GMEM_NOWHERE, GMEM_NOWHERE);
+	ck_assert_msg(strstr(err.message, "free huge pages"), "'%s'", err.message);
 	ok(gmem_new(vm, 4 * MIB, &options, &memory, &err));
 	ck_assert_uint_eq(gmem_mode(memory), GMEM_MODE_PLAIN);
 	/* A slot may be cut anywhere. */

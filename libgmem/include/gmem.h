@@ -241,7 +241,10 @@ int gmem_unmap(void *address, uint64_t bytes);
 int gmem_bind(struct gmem *memory, uint32_t slot, uint64_t gpa, uint64_t offset, uint64_t bytes,
 	      struct gmem_error *error);
 
-/* -ENOENT if the library did not bind that slot; the error of a listener that refuses. */
+/*
+ * -ENOENT if the library did not bind that slot; the error of a listener that refuses. A slot that
+ * the caller deleted by itself can be unbound, too.
+ */
 int gmem_unbind(struct gmem_vm *vm, uint32_t slot, struct gmem_error *error);
 
 struct gmem_location {

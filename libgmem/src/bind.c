@@ -36,9 +36,18 @@ static int set_slot(struct gmem_vm *vm, const struct piece *b, uint64_t bytes, i
 	return vm->sys->ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION2, &region);
 }
 
-int gmem_set_slot(struct gmem_vm *vm, const struct piece *b, uint64_t bytes)
+int gmem_delete_slot(struct gmem_vm *vm, const struct piece *b)
 {
-	return set_slot(vm, b, bytes, b->memory->fd);
+	const struct gmem_backend *backend = b->memory->backend;
+	int r = set_slot(vm, b, 0, b->memory->fd);
+
+	/* There is none: the VMM deleted it, and may have another at its addresses by now. */
+	if (r == -EINVAL)
+		return 0;
+	/* Nobody runs there now; what cannot be cleared the next bind in this mode sets. */
+	if (r >= 0 && backend->unbind && backend->unbind(b) < 0)
+		gmem_log(vm, "the addresses of slot %u stay private after it was unbound", b->slot);
+	return r;
 }
 
 /*
@@ -166,7 +175,7 @@ static int bind_locked(struct gmem_vm *vm, const struct piece *b, struct gmem_er
 		gmem_roll_back(&news, b);
 		return r;
 	}
-	r = gmem_set_slot(vm, b, b->bytes);
+	r = set_slot(vm, b, b->bytes, b->memory->fd);
 	if (r < 0) {
 		cannot_create(b, r, error);
 		if (backend->unbind)
@@ -215,16 +224,13 @@ static int unbind_locked(struct gmem_vm *vm, size_t i, struct gmem_error *error)
 	r = plan_and_prepare(&news, &b, error);
 	if (r)
 		return r;
-	r = gmem_set_slot(vm, &b, 0);
+	r = gmem_delete_slot(vm, &b);
 	if (r < 0) {
 		gmem_fail(error, GMEM_STEP_BIND, r, b.gpa, b.offset,
 			  "KVM cannot delete slot %u (errno %d).", b.slot, -r);
 		gmem_roll_back(&news, &b);
 		return r;
 	}
-	/* Nobody runs there now; what cannot be cleared the next bind in this mode sets. */
-	if (b.memory->backend->unbind && b.memory->backend->unbind(&b) < 0)
-		gmem_log(vm, "the addresses of slot %u stay private after it was unbound", b.slot);
 	pthread_rwlock_wrlock(&vm->lock);
 	vm->nr_bindings--;
 	memmove(&vm->bindings[i], &vm->bindings[i + 1],

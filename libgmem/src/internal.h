@@ -249,8 +249,8 @@ static inline bool gmem_piece(const struct target *t, size_t i, struct piece *pi
 	return true;
 }
 
-/* bind.c: make the slot of a binding; delete it if bytes is 0 */
-int gmem_set_slot(struct gmem_vm *vm, const struct piece *b, uint64_t bytes);
+/* bind.c: delete the slot of a binding, and what KVM was told of its addresses */
+int gmem_delete_slot(struct gmem_vm *vm, const struct piece *b);
 
 /* state.c */
 /* fn() gets each run of [offset, end); other than 0 ends that. *at is where a failure was. */

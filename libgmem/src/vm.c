@@ -106,18 +106,14 @@ void gmem_vm_put(struct gmem_vm *vm)
 
 /*
  * KVM goes through the address of a slot, whatever is mapped there: the slot goes before the
- * mapping does. If it does not go, the mapping stays. -EINVAL: there is no such slot.
+ * mapping does. If it does not go, the mapping stays.
  */
 static void drop(struct gmem_vm *vm, const struct piece *b)
 {
 	struct gmem *memory = b->memory;
-	int r = memory->map ? gmem_set_slot(vm, b, 0) : 0;
 
-	if (r < 0 && r != -EINVAL)
+	if (memory->map && gmem_delete_slot(vm, b) < 0)
 		memory->map = NULL;
-	/* A slot that the VMM deleted may have another at its addresses by now. */
-	if (r >= 0 && memory->backend->unbind)
-		memory->backend->unbind(b);
 	gmem_unref(memory);
 }
 

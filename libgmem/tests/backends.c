@@ -391,6 +391,39 @@ START_TEST(slot_goes)
 }
 END_TEST
 
+/* A slot that the VMM deleted by itself can be unbound, and bound again. */
+START_TEST(slot_is_gone)
+{
+	static const struct fake_can protected = {.guest_memfd = true, .attributes = true};
+	static const uint32_t modes[] = {GMEM_MODE_INPLACE, GMEM_MODE_SHARED, GMEM_MODE_PLAIN,
+					 GMEM_MODE_DUAL};
+	const bool dual = modes[_i] == GMEM_MODE_DUAL;
+	struct kvm_userspace_memory_region2 region = {.slot = 3, .guest_phys_addr = MIB};
+	struct gmem_stats stats = GMEM_STATS_INIT;
+	static struct watcher watcher;
+	struct gmem *memory;
+
+	begin(dual ? &protected : &ours);
+	memory = memory_of_mode(modes[_i], SIZE, dual ? GMEM_STATE_PRIVATE : GMEM_STATE_SHARED);
+	ok(watch(vm, &watcher));
+	ok(gmem_bind(memory, 3, MIB, 0, SIZE, &err));
+	ck_assert_int_eq(fake_sys.ioctl(vm_fd, KVM_SET_USER_MEMORY_REGION2, &region), 0);
+	ok(gmem_unbind(vm, 3, &err));
+	check_watcher(&watcher);
+	ok(gmem_stats(memory, &stats, &err));
+	ck_assert_uint_eq(stats.bound_bytes, 0);
+	/* What is at its addresses now is for the VMM to say. */
+	ck_assert_int_eq(fake_attribute(vm_fd, MIB), dual);
+	ok(gmem_bind(memory, 3, MIB, 0, SIZE, &err));
+	check_watcher(&watcher);
+	ck_assert_uint_eq(fake_slots(vm_fd), 1);
+	ok(gmem_unbind(vm, 3, &err));
+	ck_assert(!fake_attribute(vm_fd, MIB));
+	gmem_unref(memory);
+	world_end();
+}
+END_TEST
+
 Suite *suite_backends(void)
 {
 	Suite *suite = suite_create("backends");
@@ -405,6 +438,7 @@ Suite *suite_backends(void)
 	tcase_add_test(tcase, others_stay_private);
 	tcase_add_loop_test(tcase, slot_stays, 0, 2);
 	tcase_add_loop_test(tcase, slot_goes, 0, 2);
+	tcase_add_loop_test(tcase, slot_is_gone, 0, 4);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

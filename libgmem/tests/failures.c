@@ -538,6 +538,16 @@ static uint64_t digest(unsigned int may)
 	return may & (MEMORY | POLICY | 0x80) ? 0 : fake_digest();
 }
 
+/* KVM's answer that there is no such slot is none of a failure; and then there is to be none. */
+static bool slot_gone(int f, int error)
+{
+	struct kvm_userspace_memory_region region = {.slot = 0};
+
+	return functions[f].run == do_unbind && error == EINVAL &&
+	       !strncmp(fake_failed_call(), "KVM_SET_USER_MEMORY_REGION", 26) &&
+	       !fake_sys.ioctl(vm_fd, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
 static const int errors[] = {ENOMEM, EINTR, EMFILE, EINVAL, ENOTTY, EPERM};
 
 static bool fail_nth_call(int f, unsigned int n, int error)
@@ -570,6 +580,7 @@ static bool fail_nth_call(int f, unsigned int n, int error)
 			/* stale attributes of what is unbound do not count */
 			(functions[f].run == do_unbind &&
 			 !strcmp(fake_failed_call(), "KVM_SET_MEMORY_ATTRIBUTES")) ||
+			slot_gone(f, error) ||
 			/* the thread's policy could not be put back */
 			!strcmp(fake_failed_call(), "set_mempolicy");
 

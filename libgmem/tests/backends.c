@@ -424,6 +424,64 @@ START_TEST(slot_is_gone)
 }
 END_TEST
 
+static bool kernel_private(const struct gmem *memory, uint64_t gpa, uint64_t offset)
+{
+	return gmem_mode(memory) == GMEM_MODE_DUAL ? fake_attribute(vm_fd, gpa)
+						   : fake_private(gmem_fd(memory), offset);
+}
+
+/*
+ * One conversion of memory of every mode, whichever call fails: all of it or nothing, and the
+ * kernel, the library and the listener agree.
+ */
+START_TEST(all_modes_at_once)
+{
+	static const uint32_t modes[] = {GMEM_MODE_DUAL, GMEM_MODE_INPLACE, GMEM_MODE_PLAIN,
+					 GMEM_MODE_ATTRIBUTES, GMEM_MODE_SHARED};
+	struct gmem_convert_options zero = GMEM_CONVERT_OPTIONS_INIT;
+	static struct watcher watcher;
+	struct gmem *memory[5];
+	bool converted, failed = true;
+
+	zero.flags = _i ? GMEM_CONVERT_ZERO : 0;
+	for (unsigned int n = 1; failed; n++) {
+		begin(&ours_protected);
+		ok(watch(vm, &watcher));
+		for (uint32_t m = 0; m < 5; m++) {
+			memory[m] = memory_of_mode(modes[m], SIZE, GMEM_STATE_SHARED);
+			ok(gmem_bind(memory[m], m, MIB + m * SIZE, 0, SIZE, &err));
+			if (modes[m] != GMEM_MODE_PLAIN && modes[m] != GMEM_MODE_SHARED)
+				ok(gmem_convert(vm, MIB + m * SIZE + PAGE, 3 * PAGE,
+						GMEM_STATE_PRIVATE, NULL, NULL, &err));
+		}
+		fails(EOPNOTSUPP,
+		      gmem_convert(vm, MIB, 5 * SIZE, GMEM_STATE_PRIVATE, NULL, NULL, &err));
+		check_watcher(&watcher);
+		fake_fail_call(n, -ENOMEM);
+		converted = !gmem_convert(vm, MIB, 5 * SIZE, GMEM_STATE_SHARED, &zero, NULL, NULL);
+		failed = fake_has_failed();
+		fake_fail_call(0, 0);
+		ck_assert(converted || failed);
+		check_watcher(&watcher);
+		for (uint32_t m = 0; m < 5; m++)
+			for (uint64_t p = 0; p < SIZE; p += PAGE) {
+				const uint64_t gpa = MIB + m * SIZE + p;
+				const bool private = state_at(gpa) == GMEM_STATE_PRIVATE;
+
+				if (modes[m] == GMEM_MODE_PLAIN || modes[m] == GMEM_MODE_SHARED) {
+					ck_assert(!private);
+					continue;
+				}
+				ck_assert(private == kernel_private(memory[m], gpa, p));
+				ck_assert(private == (!converted && p >= PAGE && p < 4 * PAGE));
+			}
+		for (uint32_t m = 0; m < 5; m++)
+			gmem_unref(memory[m]);
+		world_end();
+	}
+}
+END_TEST
+
 Suite *suite_backends(void)
 {
 	Suite *suite = suite_create("backends");
@@ -439,6 +497,7 @@ Suite *suite_backends(void)
 	tcase_add_loop_test(tcase, slot_stays, 0, 2);
 	tcase_add_loop_test(tcase, slot_goes, 0, 2);
 	tcase_add_loop_test(tcase, slot_is_gone, 0, 4);
+	tcase_add_loop_test(tcase, all_modes_at_once, 0, 2);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

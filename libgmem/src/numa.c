@@ -326,7 +326,11 @@ static int cannot_tell(struct tally *tally, int r, uint64_t offset)
 
 #define PAGES 128
 
-/* [offset, offset + bytes) is populated: map what is there, and ask page by page. */
+/*
+ * [offset, offset + bytes) is populated: map what is there, and ask page by page. What is freed
+ * between this and the look that found it populated is allocated again: no call maps only what is
+ * there, and nobody waits for queries.
+ */
 static int placed_run(struct gmem *memory, int fd, uint64_t offset, uint64_t bytes,
 		      struct tally *tally)
 {

@@ -104,8 +104,8 @@ PUBLIC int gmem_exit_decode(struct gmem_vm *vm, const struct kvm_run *run, int r
 	struct gmem_exit before, e = GMEM_EXIT_INIT;
 	int r;
 
-	if (!vm || !run || run_result > 0 || gmem_check_out(exit, sizeof(e)) ||
-	    gmem_copy_in(&before, sizeof(before), sizeof(before), exit))
+	if (!vm || !run || run_result > 0 || gmem_check_out(exit, GMEM_EXIT_1_0) ||
+	    gmem_copy_in(&before, sizeof(before), GMEM_EXIT_1_0, exit))
 		return -EINVAL;
 	/* KVM leaves what it knows of a fault there for other errors too. */
 	if (run->exit_reason == KVM_EXIT_MEMORY_FAULT &&
@@ -130,7 +130,7 @@ static void complete(struct kvm_run *run, struct gmem_exit *exit, int result)
 
 PUBLIC int gmem_exit_complete(struct kvm_run *run, struct gmem_exit *exit, int result)
 {
-	if (!run || result > 0 || gmem_check_out(exit, sizeof(*exit)))
+	if (!run || result > 0 || gmem_check_out(exit, GMEM_EXIT_1_0))
 		return -EINVAL;
 	complete(run, exit, result);
 	return 0;

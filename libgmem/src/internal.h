@@ -125,6 +125,25 @@ uint64_t gmem_bitmap_find(const unsigned long *map, uint64_t first, uint64_t end
 bool gmem_bitmap_last_run(const unsigned long *map, uint64_t first, uint64_t *start, uint64_t *end);
 uint64_t gmem_bitmap_count(const unsigned long *map, uint64_t first, uint64_t end);
 
+/*
+ * The sizes that structs had in version 1.0, which end with that member. They stay when a
+ * struct becomes longer: programs that were built before pass the shorter ones.
+ */
+#define GMEM_SIZE_UP_TO(type, last)                                                                \
+	((offsetof(type, last) + sizeof(((type *)0)->last) + _Alignof(type) - 1) /                 \
+	 _Alignof(type) * _Alignof(type))
+#define GMEM_ERROR_1_0 GMEM_SIZE_UP_TO(struct gmem_error, message)
+#define GMEM_VM_OPTIONS_1_0 GMEM_SIZE_UP_TO(struct gmem_vm_options, flags)
+#define GMEM_OPTIONS_1_0 GMEM_SIZE_UP_TO(struct gmem_options, huge_page)
+#define GMEM_LOCATION_1_0 GMEM_SIZE_UP_TO(struct gmem_location, state)
+#define GMEM_CONVERT_OPTIONS_1_0 GMEM_SIZE_UP_TO(struct gmem_convert_options, deadline_ns)
+#define GMEM_CONVERT_RESULT_1_0 GMEM_SIZE_UP_TO(struct gmem_convert_result, residue_error)
+#define GMEM_EVENT_1_0 GMEM_SIZE_UP_TO(struct gmem_event, to)
+#define GMEM_LISTENER_OPS_1_0 GMEM_SIZE_UP_TO(struct gmem_listener_ops, rollback)
+#define GMEM_EXIT_1_0 GMEM_SIZE_UP_TO(struct gmem_exit, last_bytes)
+#define GMEM_RANGE_1_0 GMEM_SIZE_UP_TO(struct gmem_range, slot)
+#define GMEM_STATS_1_0 GMEM_SIZE_UP_TO(struct gmem_stats, refusals)
+
 /* error.c: fill in *error, if there is one, and return r */
 int gmem_fail(struct gmem_error *error, uint32_t step, int r, uint64_t gpa, uint64_t offset,
 	      const char *format, ...) __attribute__((format(printf, 6, 7)));
@@ -135,7 +154,7 @@ void gmem_forget(struct gmem_error *error);
 /* Can it be written to at all? Inline, since each conversion asks. */
 static inline bool gmem_error_ok(const struct gmem_error *error)
 {
-	return !error || error->size >= sizeof(struct gmem_error);
+	return !error || error->size >= GMEM_ERROR_1_0;
 }
 
 /*

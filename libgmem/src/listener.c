@@ -164,7 +164,7 @@ PUBLIC int gmem_listener_add(struct gmem_vm *vm, const struct gmem_listener_ops 
 	if (!vm || !ops || !ret_listener || !gmem_error_ok(error))
 		return gmem_bad(error,
 				"The VM, the operations or the pointer to the result is NULL.");
-	r = gmem_copy_in(&copy, sizeof(copy), sizeof(copy), ops);
+	r = gmem_copy_in(&copy, sizeof(copy), GMEM_LISTENER_OPS_1_0, ops);
 	if (r)
 		return gmem_fail(error, GMEM_STEP_ARGUMENTS, r, GMEM_NOWHERE, GMEM_NOWHERE,
 				 "The size of the operations, or what follows them, is invalid.");

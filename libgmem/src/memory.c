@@ -234,7 +234,7 @@ PUBLIC int gmem_new(struct gmem_vm *vm, uint64_t bytes, const struct gmem_option
 	if (!vm || !ret_memory || !gmem_error_ok(error))
 		return gmem_bad(error, "The VM or the pointer to the result is NULL.");
 	if (options) {
-		r = gmem_copy_in(&opt, sizeof(opt), sizeof(opt), options);
+		r = gmem_copy_in(&opt, sizeof(opt), GMEM_OPTIONS_1_0, options);
 		if (r)
 			return gmem_fail(
 				error, GMEM_STEP_ARGUMENTS, r, GMEM_NOWHERE, GMEM_NOWHERE,

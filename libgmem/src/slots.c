@@ -31,7 +31,7 @@ PUBLIC int gmem_lookup(struct gmem_vm *vm, uint64_t gpa, struct gmem_location *r
 	int r = -ENOENT;
 	size_t i;
 
-	if (!vm || gmem_check_out(ret_location, sizeof(location)))
+	if (!vm || gmem_check_out(ret_location, GMEM_LOCATION_1_0))
 		return -EINVAL;
 	pthread_rwlock_rdlock(&vm->lock);
 	i = gmem_find_binding(vm, gpa);

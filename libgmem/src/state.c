@@ -80,7 +80,7 @@ PUBLIC int gmem_next_range(struct gmem_vm *vm, uint64_t gpa, uint64_t end,
 	int r = 0;
 	size_t i;
 
-	if (!vm || gmem_check_out(ret_range, sizeof(range)) || gpa % vm->page || end % vm->page ||
+	if (!vm || gmem_check_out(ret_range, GMEM_RANGE_1_0) || gpa % vm->page || end % vm->page ||
 	    gpa > end)
 		return -EINVAL;
 	if (gpa == end)
@@ -118,7 +118,7 @@ PUBLIC int gmem_next_offset_range(struct gmem *memory, uint64_t offset, uint64_t
 	uint64_t run_end;
 	int r;
 
-	if (!memory || gmem_check_out(ret_range, sizeof(range)) || offset % memory->vm->page ||
+	if (!memory || gmem_check_out(ret_range, GMEM_RANGE_1_0) || offset % memory->vm->page ||
 	    end % memory->vm->page || offset > end || end > memory->bytes)
 		return -EINVAL;
 	if (offset == end)
@@ -151,7 +151,7 @@ PUBLIC int gmem_stats(struct gmem *memory, struct gmem_stats *ret_stats, struct 
 	uint64_t at;
 	int r;
 
-	if (!memory || !gmem_error_ok(error) || gmem_check_out(ret_stats, sizeof(stats)))
+	if (!memory || !gmem_error_ok(error) || gmem_check_out(ret_stats, GMEM_STATS_1_0))
 		return gmem_bad(
 			error, "The memory is NULL, or the result is NULL or has an invalid size.");
 	stats.bytes = memory->bytes;

@@ -406,13 +406,13 @@ static int check_options(const struct gmem_convert_options *options,
 {
 	int r;
 
-	if (result && gmem_check_out(result, sizeof(*result)))
+	if (result && gmem_check_out(result, GMEM_CONVERT_RESULT_1_0))
 		return gmem_bad(error, "The size of the result is invalid.");
 	if (state != GMEM_STATE_SHARED && state != GMEM_STATE_PRIVATE)
 		return gmem_bad(error, "Memory cannot be converted to state %u.", state);
 	if (!options)
 		return 0;
-	r = gmem_copy_in(opt, sizeof(*opt), sizeof(*opt), options);
+	r = gmem_copy_in(opt, sizeof(*opt), GMEM_CONVERT_OPTIONS_1_0, options);
 	if (r)
 		return gmem_fail(error, GMEM_STEP_ARGUMENTS, r, GMEM_NOWHERE, GMEM_NOWHERE,
 				 "The size of the options, or what follows them, is invalid.");

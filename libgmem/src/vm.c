@@ -37,7 +37,7 @@ int gmem_vm_new_sys(int vm_fd, const struct gmem_vm_options *options, struct gme
 	if (vm_fd < 0)
 		return gmem_bad(error, "%d is not a descriptor of a VM.", vm_fd);
 	if (options) {
-		r = gmem_copy_in(&opt, sizeof(opt), sizeof(opt), options);
+		r = gmem_copy_in(&opt, sizeof(opt), GMEM_VM_OPTIONS_1_0, options);
 		if (r)
 			return gmem_fail(
 				error, GMEM_STEP_ARGUMENTS, r, GMEM_NOWHERE, GMEM_NOWHERE,

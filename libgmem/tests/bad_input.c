@@ -290,9 +290,16 @@ START_TEST(bad_sizes)
 	static const struct {
 		const void *init;
 		size_t size;
-	} structs[] = {{&o0, sizeof(o0)}, {&o1, sizeof(o1)}, {&o2, sizeof(o2)}, {&o3, sizeof(o3)},
-		       {&o4, sizeof(o4)}, {&o5, sizeof(o5)}, {&o6, sizeof(o6)}, {&o7, sizeof(o7)},
-		       {&o8, sizeof(o8)}, {&o9, sizeof(o9)}};
+	} structs[] = {{&o0, GMEM_VM_OPTIONS_1_0},
+		       {&o1, GMEM_OPTIONS_1_0},
+		       {&o2, GMEM_CONVERT_OPTIONS_1_0},
+		       {&o3, GMEM_LISTENER_OPS_1_0},
+		       {&o4, GMEM_EXIT_1_0},
+		       {&o5, GMEM_CONVERT_RESULT_1_0},
+		       {&o6, GMEM_LOCATION_1_0},
+		       {&o7, GMEM_RANGE_1_0},
+		       {&o8, GMEM_STATS_1_0},
+		       {&o9, GMEM_ERROR_1_0}};
 	const size_t v1 = structs[_i].size;
 	struct gmem_error error = GMEM_ERROR_INIT;
 	const bool in = _i <= 4;

@@ -648,7 +648,7 @@ static void note(struct seen *seen, const char *what, const struct gmem_event *e
 {
 	size_t used = strlen(trace);
 
-	ck_assert_uint_ge(e->size, sizeof(*e));
+	ck_assert_uint_ge(e->size, GMEM_EVENT_1_0);
 	ck_assert_ptr_nonnull(e->memory);
 	snprintf(trace + used, sizeof(trace) - used, "%s%s:%llu+%llu:%u>%u ", seen->name, what,
 		 (unsigned long long)((e->gpa - GPA) / PAGE), (unsigned long long)(e->bytes / PAGE),

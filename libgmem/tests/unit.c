@@ -93,6 +93,30 @@ START_TEST(sizes)
 }
 END_TEST
 
+/* What programs of the first release pass, for ever. */
+START_TEST(first_sizes)
+{
+	static const struct {
+		size_t size, first; /* where pointers have 64 bits */
+	} structs[] = {
+		{GMEM_ERROR_1_0, 224},
+		{GMEM_VM_OPTIONS_1_0, 16},
+		{GMEM_OPTIONS_1_0, 32},
+		{GMEM_LOCATION_1_0, 40},
+		{GMEM_CONVERT_OPTIONS_1_0, 32},
+		{GMEM_CONVERT_RESULT_1_0, 40},
+		{GMEM_EVENT_1_0, 56},
+		{GMEM_LISTENER_OPS_1_0, 32},
+		{GMEM_EXIT_1_0, 64},
+		{GMEM_RANGE_1_0, 48},
+		{GMEM_STATS_1_0, 80},
+	};
+
+	for (size_t i = 0; sizeof(void *) == 8 && i < sizeof(structs) / sizeof(structs[0]); i++)
+		ck_assert_uint_eq(structs[i].size, structs[i].first);
+}
+END_TEST
+
 START_TEST(answers)
 {
 	struct gmem_convert_result from = {sizeof(from), 1, 2, 3, 4, 5};
@@ -140,6 +164,7 @@ Suite *suite_unit(void)
 
 	tcase_add_test(tcase, bitmaps);
 	tcase_add_test(tcase, sizes);
+	tcase_add_test(tcase, first_sizes);
 	tcase_add_test(tcase, answers);
 	tcase_add_test(tcase, errors);
 	suite_add_tcase(suite, tcase);

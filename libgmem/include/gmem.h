@@ -210,8 +210,8 @@ uint32_t gmem_mode(const struct gmem *memory);
 /*
  * Return the guest_memfd (the memfd in GMEM_MODE_PLAIN), and the descriptor that a device
  * process maps to access shared memory: the memfd in dual mode, else the same. Both are
- * close-on-exec and stay owned by the library. Whoever holds the guest_memfd can convert:
- * see gmem(7).
+ * close-on-exec and stay owned by the library. The memfd is sealed: whoever holds it cannot
+ * change its size or add seals. Whoever holds the guest_memfd can convert: see gmem(7).
  */
 int gmem_fd(const struct gmem *memory);
 int gmem_shared_fd(const struct gmem *memory);

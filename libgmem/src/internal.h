@@ -29,6 +29,7 @@ struct gmem_sys {
 	int (*set_cloexec)(int fd);
 	int (*memfd_create)(const char *name, unsigned int flags);
 	int (*ftruncate)(int fd, uint64_t bytes);
+	int (*add_seals)(int fd, int seals);
 	/* How much memory, or swap, a file that is no guest_memfd has. */
 	int (*allocated)(int fd, uint64_t *bytes);
 	int (*fallocate)(int fd, int mode, uint64_t offset, uint64_t bytes);

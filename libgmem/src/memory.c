@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Memory objects: creation, reference counts, mappings. */
+#include <fcntl.h>
 #include <linux/memfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -185,10 +186,17 @@ int gmem_create_memfd(struct gmem *memory, struct gmem_error *error)
 	const bool huge = memory->page != memory->vm->page;
 	int r;
 
-	memory->shared_fd = r =
-		sys->memfd_create("gmem-shared", huge ? huge_flags(memory->page) : 0);
+	memory->shared_fd = r = sys->memfd_create(
+		"gmem-shared", MFD_ALLOW_SEALING | (huge ? huge_flags(memory->page) : 0));
 	if (r >= 0)
 		r = sys->ftruncate(memory->shared_fd, memory->bytes);
+	/*
+	 * Processes that are given the descriptor may be wrong, or hostile. One that shrinks
+	 * the file would end the VMM by SIGBUS, and a seal against writing keeps pages from
+	 * being freed.
+	 */
+	if (r >= 0)
+		r = sys->add_seals(memory->shared_fd, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
 	if (r < 0)
 		return gmem_fail(error, GMEM_STEP_CREATE, r, GMEM_NOWHERE, GMEM_NOWHERE,
 				 "Cannot create a memfd of %llu bytes in pages of %llu "

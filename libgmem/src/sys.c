@@ -49,6 +49,11 @@ static int real_ftruncate(int fd, uint64_t bytes)
 	return result(ftruncate(fd, (off_t)bytes));
 }
 
+static int real_add_seals(int fd, int seals)
+{
+	return result(fcntl(fd, F_ADD_SEALS, seals));
+}
+
 static int real_allocated(int fd, uint64_t *bytes)
 {
 	struct stat stat;
@@ -144,6 +149,7 @@ const struct gmem_sys gmem_sys_real = {
 	.set_cloexec = real_set_cloexec,
 	.memfd_create = real_memfd_create,
 	.ftruncate = real_ftruncate,
+	.add_seals = real_add_seals,
 	.allocated = real_allocated,
 	.fallocate = real_fallocate,
 	.mmap = real_mmap,

@@ -122,6 +122,24 @@ START_TEST(modes)
 }
 END_TEST
 
+/* Who gets the memfd cannot take memory away under the VMM, or prevent that it is freed. */
+START_TEST(sealed_descriptors)
+{
+	const struct gmem_sys *sys = world_sys(world) ? world_sys(world) : &gmem_sys_real;
+	struct gmem *memory = memory_of(SIZE, GMEM_STATE_SHARED);
+	const int fd = gmem_shared_fd(memory);
+
+	if (world->mode == GMEM_MODE_DUAL || world->mode == GMEM_MODE_PLAIN) {
+		ck_assert_int_eq(sys->ftruncate(fd, SIZE - PAGE), -EPERM);
+		ck_assert_int_eq(sys->ftruncate(fd, SIZE + PAGE), -EPERM);
+		ck_assert_int_eq(sys->add_seals(fd, F_SEAL_WRITE), -EPERM);
+	}
+	ok(gmem_prealloc(memory, 0, SIZE, NULL, NULL, NULL, &err));
+	ok(gmem_discard(memory, 0, SIZE, &err));
+	gmem_unref(memory);
+}
+END_TEST
+
 START_TEST(descriptors)
 {
 	struct gmem *memory = memory_of(SIZE, 0);
@@ -846,6 +864,7 @@ Suite *suite_behaviour(void)
 	tcase_add_test(tcase, capabilities);
 	tcase_add_test(tcase, modes);
 	tcase_add_test(tcase, descriptors);
+	tcase_add_test(tcase, sealed_descriptors);
 	tcase_add_test(tcase, mapping);
 	tcase_add_test(tcase, binding);
 	tcase_add_test(tcase, ranges);

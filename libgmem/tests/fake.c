@@ -55,7 +55,7 @@ struct object {
 	enum kind kind;
 	uint64_t flags;
 	int vm;
-	bool cloexec, huge;
+	bool cloexec, huge, sealable, sealed;
 	struct inode *inode; /* but for VMs */
 	int type;	     /* of a VM */
 	bool hypercalls;
@@ -1021,13 +1021,15 @@ static int fake_memfd_create(const char *name, unsigned int flags)
 	ENTER("memfd_create");
 	(void)name;
 	/* Huge pages of 2 MiB, and no others. */
-	if (!r_ && flags && flags != (MFD_HUGETLB | 21u << MFD_HUGE_SHIFT))
+	if (!r_ && flags & ~MFD_ALLOW_SEALING &&
+	    (flags & ~MFD_ALLOW_SEALING) != (MFD_HUGETLB | 21u << MFD_HUGE_SHIFT))
 		r_ = -ENODEV;
 	if (r_)
 		LEAVE(r_);
 	fd = new_object(MEMFD, new_inode(0));
 	get(fd)->cloexec = true;
-	get(fd)->huge = flags;
+	get(fd)->huge = flags & MFD_HUGETLB;
+	get(fd)->sealable = flags & MFD_ALLOW_SEALING;
 	LEAVE(fd);
 }
 
@@ -1039,10 +1041,29 @@ static int fake_ftruncate(int fd, uint64_t bytes)
 	file = get(fd);
 	if (r_ || !file || file->kind != MEMFD)
 		LEAVE(r_ ? r_ : -EINVAL);
+	if (file->sealed)
+		LEAVE(-EPERM);
 	free(file->inode->pages);
 	file->inode->pages = calloc(bytes / PAGE, sizeof(struct page));
 	file->inode->bytes = bytes;
 	LEAVE(ftruncate(file->inode->real, (off_t)bytes) ? -errno : 0);
+}
+
+static int fake_add_seals(int fd, int seals)
+{
+	struct object *file;
+
+	ENTER("fcntl");
+	file = get(fd);
+	if (r_ || !file || file->kind != MEMFD)
+		LEAVE(r_ ? r_ : -EINVAL);
+	if (!file->sealable || file->sealed)
+		LEAVE(-EPERM);
+	/* All that matter together, or it is not known here. */
+	if (seals != (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+		LEAVE(-EINVAL);
+	file->sealed = true;
+	LEAVE(0);
 }
 
 static int first_node(unsigned long nodes)
@@ -1380,6 +1401,7 @@ const struct gmem_sys fake_sys = {
 	.set_cloexec = fake_set_cloexec,
 	.memfd_create = fake_memfd_create,
 	.ftruncate = fake_ftruncate,
+	.add_seals = fake_add_seals,
 	.allocated = fake_allocated,
 	.fallocate = fake_fallocate,
 	.mmap = fake_mmap,

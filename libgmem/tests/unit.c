@@ -2,8 +2,10 @@
 /* The parts that need no kernel: bitmaps, structs with sizes, errors. */
 #include "world.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define BITS 300
 
@@ -157,6 +159,26 @@ START_TEST(errors)
 }
 END_TEST
 
+/* On this machine's kernel, and with huge pages if that has them: they need not be free. */
+START_TEST(sealed)
+{
+	struct gmem_vm of = {.sys = &gmem_sys_real, .page = PAGE};
+	struct gmem memory = {.vm = &of, .bytes = 8 * MIB, .page = _i ? 2 * MIB : PAGE};
+	int r = gmem_create_memfd(&memory, NULL);
+
+	if (_i && (r == -ENODEV || r == -ENOSYS))
+		return; /* that is all that such a kernel can be asked */
+	ck_assert_int_eq(r, 0);
+	ck_assert_int_eq(ftruncate(memory.shared_fd, 0), -1);
+	ck_assert_int_eq(errno, EPERM);
+	ck_assert_int_eq(ftruncate(memory.shared_fd, 16 << 20), -1);
+	ck_assert_int_eq(errno, EPERM);
+	ck_assert_int_eq(gmem_sys_real.add_seals(memory.shared_fd, F_SEAL_WRITE), -EPERM);
+	ck_assert_int_eq(gmem_punch(&memory, memory.shared_fd, 0, 4 * MIB), 0);
+	ck_assert_int_eq(close(memory.shared_fd), 0);
+}
+END_TEST
+
 Suite *suite_unit(void)
 {
 	Suite *suite = suite_create("unit");
@@ -167,6 +189,7 @@ Suite *suite_unit(void)
 	tcase_add_test(tcase, first_sizes);
 	tcase_add_test(tcase, answers);
 	tcase_add_test(tcase, errors);
+	tcase_add_loop_test(tcase, sealed, 0, 2);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

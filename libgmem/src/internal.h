@@ -326,11 +326,12 @@ int gmem_punch(const struct gmem *memory, int fd, uint64_t offset, uint64_t byte
 /* What no other thread has: pthread_self(), without the call where the compiler knows. */
 static inline uintptr_t gmem_self(void)
 {
+#ifdef __has_builtin
 #if __has_builtin(__builtin_thread_pointer)
 	return (uintptr_t)__builtin_thread_pointer();
-#else
-	return (uintptr_t)pthread_self();
 #endif
+#endif
+	return (uintptr_t)pthread_self();
 }
 
 /*

@@ -25,6 +25,12 @@ for other in map library man installed debian; do
 	diff -u --label header --label "$other" "$tmp/header" "$tmp/$other" || bad=1
 done
 
+# Debian builds for what has KVM; 32-bit ARM, which linux-any includes, has no <asm/kvm.h>.
+if grep -nE '^Architecture:.*(any|armhf|armel)' ../debian/control; then
+	echo "debian/control has architectures without KVM"
+	bad=1
+fi
+
 # Nothing else is exported, not even by another name.
 nm -D --defined-only "$LIB" | grep -v '@@GMEM_1\.0$' | grep -v ' A GMEM_1\.0$' && {
 	echo "that is exported without the version node"

@@ -255,9 +255,17 @@ PUBLIC int gmem_new(struct gmem_vm *vm, uint64_t bytes, const struct gmem_option
 		return gmem_bad(error, "Unknown flags %#llx.", (unsigned long long)opt.flags);
 	if (opt.initial > GMEM_STATE_PRIVATE)
 		return gmem_bad(error, "%u is not a valid initial state.", opt.initial);
-	if (!bytes || bytes % (opt.huge_page ? opt.huge_page : vm->page) || bytes > INT64_MAX ||
-	    (size_t)bytes != bytes)
-		return gmem_bad(error, "%llu bytes are not a multiple of the page size.",
+	if (!bytes)
+		return gmem_bad(error, "Memory of 0 bytes cannot be created.");
+	if (bytes % (opt.huge_page ? opt.huge_page : vm->page))
+		return gmem_bad(error, "%llu bytes are not a multiple of the page size, %llu.",
+				(unsigned long long)bytes,
+				(unsigned long long)(opt.huge_page ? opt.huge_page : vm->page));
+	if (bytes > INT64_MAX)
+		return gmem_bad(error, "%llu bytes are more than a file can have.",
+				(unsigned long long)bytes);
+	if ((size_t)bytes != bytes)
+		return gmem_bad(error, "%llu bytes are more than a process can map.",
 				(unsigned long long)bytes);
 	r = choose(vm, &opt, &backend, error);
 	if (r)

@@ -369,12 +369,18 @@ int gmem_probe(struct gmem_vm *vm, struct gmem_error *error)
 
 	vm->page = (uint64_t)sysconf(_SC_PAGESIZE);
 	r = vm->sys->ioctl(vm->fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_USER_MEMORY2);
+	if (r == -EBADF || r == -ENOTTY || r == -EINVAL)
+		return gmem_fail(error, GMEM_STEP_PROBE, -EINVAL, GMEM_NOWHERE, GMEM_NOWHERE,
+				 "Descriptor %d is not %s (errno %d).", vm->fd,
+				 r == -EBADF ? "open" : "that of a VM", -r);
 	if (r < 0)
 		return gmem_fail(error, GMEM_STEP_PROBE, r, GMEM_NOWHERE, GMEM_NOWHERE,
-				 "Descriptor %d is not that of a VM (errno %d).", vm->fd, -r);
+				 r == -EIO ? "Another process created the VM (errno %d)."
+					   : "The VM does not answer (errno %d).",
+				 -r);
 	/* /dev/kvm knows extensions too; but only it has a version. */
 	if (vm->sys->ioctl(vm->fd, KVM_GET_API_VERSION, NULL) >= 0)
-		return gmem_fail(error, GMEM_STEP_PROBE, -ENOTTY, GMEM_NOWHERE, GMEM_NOWHERE,
+		return gmem_fail(error, GMEM_STEP_PROBE, -EINVAL, GMEM_NOWHERE, GMEM_NOWHERE,
 				 "Descriptor %d is /dev/kvm, not that of a VM.", vm->fd);
 	if (!r) {
 		static const char old[] =

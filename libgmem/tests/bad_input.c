@@ -187,7 +187,10 @@ START_TEST(bad_numbers)
 	fails(EINVAL, gmem_new(vm, 0, NULL, &other, &err));
 	fails(EINVAL, gmem_new(vm, 1, NULL, &other, &err));
 	fails(EINVAL, gmem_new(vm, PAGE + 1, NULL, &other, &err));
+	ck_assert_ptr_nonnull(strstr(err.message, "multiple"));
 	fails(EINVAL, gmem_new(vm, UINT64_MAX - PAGE + 1, NULL, &other, &err));
+	fails(EINVAL, gmem_new(vm, UINT64_C(1) << 63, NULL, &other, &err));
+	ck_assert_str_eq(err.message, "9223372036854775808 bytes are more than a file can have.");
 	fails(EINVAL, gmem_map(memory, 0, PAGE, 8, &address, &err));
 	fails(EINVAL, gmem_bind(memory, 65536, 0, 0, PAGE, &err));
 	fails(EINVAL, gmem_bind(memory, UINT32_MAX, 0, 0, PAGE, &err));
@@ -331,21 +334,21 @@ START_TEST(foreign_descriptors)
 	int fd;
 
 	if (!world->real) {
-		fails(EBADF, gmem_vm_new_sys(123456, NULL, &none, &err, &fake_sys));
-		fails(ENOTTY, gmem_vm_new_sys(gmem_fd(memory), NULL, &none, &err, &fake_sys));
+		fails(EINVAL, gmem_vm_new_sys(123456, NULL, &none, &err, &fake_sys));
+		fails(EINVAL, gmem_vm_new_sys(gmem_fd(memory), NULL, &none, &err, &fake_sys));
 		return;
 	}
 	fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	fails(ENOTTY, gmem_vm_new(fd, NULL, &none, &err));
+	fails(EINVAL, gmem_vm_new(fd, NULL, &none, &err));
 	close(fd);
-	fails(EBADF, gmem_vm_new(fd, NULL, &none, &err));
+	fails(EINVAL, gmem_vm_new(fd, NULL, &none, &err));
 	fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	fails(ENOTTY, gmem_vm_new(fd, NULL, &none, &err));
+	fails(EINVAL, gmem_vm_new(fd, NULL, &none, &err));
 	close(fd);
 	fd = eventfd(0, EFD_CLOEXEC);
-	fails(ENOTTY, gmem_vm_new(fd, NULL, &none, &err));
+	fails(EINVAL, gmem_vm_new(fd, NULL, &none, &err));
 	close(fd);
-	ck_assert_int_lt(gmem_vm_new(gmem_fd(memory), NULL, &none, &err), 0);
+	fails(EINVAL, gmem_vm_new(gmem_fd(memory), NULL, &none, &err));
 	ck_assert_ptr_null(none);
 }
 END_TEST

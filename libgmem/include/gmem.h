@@ -294,8 +294,8 @@ typedef int (*gmem_progress_fn)(void *data, uint64_t done, uint64_t total);
  * Allocate the pages of a range, on nodes, or by the policy of the range if nodes is NULL.
  * In dual mode each page is allocated in the file that its state uses. For nodes, the policy
  * of the range is set, and where memory cannot have one that of the calling thread is
- * changed and restored. After a
- * failure, pages that were allocated stay; after -EINTR, call again to continue.
+ * changed and restored; if that fails, error has GMEM_STEP_POLICY. Signals do not end it:
+ * only progress stops it. After a failure, pages that were allocated stay.
  */
 int gmem_prealloc(struct gmem *memory, uint64_t offset, uint64_t bytes, const struct bitmask *nodes,
 		  gmem_progress_fn progress, void *data, struct gmem_error *error);

@@ -194,13 +194,10 @@ static int do_allocate(const struct gmem *memory, int fd, uint64_t offset, uint6
 {
 	int r = memory->vm->sys->fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, end - offset);
 
-	if (r < 0)
+	if (r < 0 && r != -EINTR)
 		return gmem_fail(error, GMEM_STEP_ALLOCATE, r, GMEM_NOWHERE, offset,
-				 r == -EINTR
-					 ? "A signal arrived; call again to continue (errno %d)."
-					 : "The kernel cannot allocate all pages (errno %d).",
-				 -r);
-	return 0;
+				 "The kernel cannot allocate all pages (errno %d).", -r);
+	return r;
 }
 
 /*
@@ -225,12 +222,12 @@ static int allocate_side(struct gmem *memory, uint64_t offset, uint64_t end, uin
 	return r;
 }
 
-/* One step. */
-static int allocate_run(struct gmem *memory, uint64_t offset, uint64_t end, uint64_t *next,
-			struct gmem_error *error)
+/* One step; -EINTR, if a signal arrived, is not said. */
+static int allocate_run(struct gmem *memory, uint64_t offset, uint64_t end, uint64_t step,
+			uint64_t *next, struct gmem_error *error)
 {
-	if (end - offset > STEP_BYTES)
-		end = offset + STEP_BYTES;
+	if (end - offset > step)
+		end = offset + step;
 	if (memory->shared_fd != memory->fd)
 		return allocate_side(memory, offset, end, next, error);
 	*next = end;
@@ -240,13 +237,25 @@ static int allocate_run(struct gmem *memory, uint64_t offset, uint64_t end, uint
 static int allocate(struct gmem *memory, uint64_t offset, uint64_t bytes, gmem_progress_fn progress,
 		    void *data, struct gmem_error *error)
 {
-	uint64_t at = offset, end = offset + bytes, next;
+	uint64_t at = offset, end = offset + bytes, step = STEP_BYTES, next;
 	int r;
 
 	for (; at < end; at = next) {
-		r = allocate_run(memory, at, end, &next, error);
+		r = allocate_run(memory, at, end, step, &next, error);
+		if (r == -EINTR) {
+			/*
+			 * A memfd loses what was allocated in a call that a signal ends. Where
+			 * signals come faster than a step is done, a smaller one gets through.
+			 */
+			if (step > memory->page)
+				step /= 2;
+			next = at;
+			continue;
+		}
 		if (r < 0)
 			return r;
+		if (step < STEP_BYTES)
+			step *= 2;
 		/* At the end it is too late to stop anything. */
 		r = progress ? progress(data, next - offset, bytes) : 0;
 		if (r && next < end)
@@ -263,7 +272,7 @@ static int allocate_as_task(struct gmem *memory, uint64_t offset, uint64_t bytes
 {
 	const struct gmem_sys *sys = memory->vm->sys;
 	unsigned long old[GMEM_NODE_WORDS] = {0};
-	int mode, r;
+	int mode, restored, r;
 
 	r = sys->get_mempolicy(&mode, old, GMEM_MAX_NODES, NULL, 0);
 	if (r >= 0)
@@ -274,7 +283,12 @@ static int allocate_as_task(struct gmem *memory, uint64_t offset, uint64_t bytes
 		return gmem_fail(error, GMEM_STEP_POLICY, r, GMEM_NOWHERE, offset,
 				 "Cannot bind the thread to these nodes (errno %d).", -r);
 	r = allocate(memory, offset, bytes, progress, data, error);
-	sys->set_mempolicy(mode, mode == MPOL_DEFAULT ? NULL : old, GMEM_MAX_NODES);
+	restored = sys->set_mempolicy(mode, mode == MPOL_DEFAULT ? NULL : old, GMEM_MAX_NODES);
+	if (restored < 0)
+		return gmem_fail(error, GMEM_STEP_POLICY, restored, GMEM_NOWHERE, offset,
+				 "The thread stays bound to these nodes: its policy could not be "
+				 "restored (errno %d).%s",
+				 -restored, r ? " Not all pages were allocated." : "");
 	return r;
 }
 

@@ -51,23 +51,6 @@ FIXTURE_TEARDOWN(gmem_latency)
 	kvm_vm_free(self->vm);
 }
 
-static uint64_t now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * NSEC + ts.tv_nsec;
-}
-
-static void pin_to_cpu(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	TEST_ASSERT(!sched_setaffinity(0, sizeof(set), &set), "sched_setaffinity() failed");
-}
-
 /* Golden memory of alternating runs; its clones have as many, for nothing. */
 static int create_runs(struct kvm_vm *vm, uint64_t nr)
 {
@@ -94,16 +77,16 @@ static void *ticks(void *data)
 	uint64_t next, late;
 	struct timespec ts;
 
-	pin_to_cpu(0);
+	kvm_pin_this_task_to_pcpu(0);
 	TEST_ASSERT(!sched_setscheduler(0, SCHED_FIFO, &param), "SCHED_FIFO: %s",
 		    strerror(errno));
-	next = now();
+	next = gmem_now_ns();
 	while (!ticker->stop) {
 		next += 200000;
 		ts.tv_sec = next / NSEC;
 		ts.tv_nsec = next % NSEC;
 		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL);
-		late = now() - next;
+		late = gmem_now_ns() - next;
 		if (ticker->ready && late > ticker->worst)
 			ticker->worst = late;
 		ticker->ready = true;
@@ -125,9 +108,9 @@ static void convert_runs(struct kvm_vm *vm, int golden, uint64_t nr, bool privat
 		    "pthread_create() failed");
 	while (!ticker.ready)
 		sched_yield();
-	begin = now();
+	begin = gmem_now_ns();
 	r = __gmem_convert(fd, private, 0, nr * PAGE_SIZE, 0, NULL);
-	begin = now() - begin;
+	begin = gmem_now_ns() - begin;
 	ticker.stop = true;
 	TEST_ASSERT(!pthread_join(ticker.thread, NULL), "pthread_join() failed");
 	TEST_ASSERT_EQ(r, 0);
@@ -145,7 +128,7 @@ static void check_convert_runs(struct kvm_vm *vm, bool private)
 	int golden[2] = { create_runs(vm, FEW_RUNS), create_runs(vm, MANY_RUNS) };
 	int i;
 
-	pin_to_cpu(0);
+	kvm_pin_this_task_to_pcpu(0);
 	for (i = 0; i < TRIES; i++) {
 		convert_runs(vm, golden[0], FEW_RUNS, private, &took[0], &kept_out[0]);
 		convert_runs(vm, golden[1], MANY_RUNS, private, &took[1], &kept_out[1]);
@@ -179,10 +162,10 @@ GMEM_TEST(gmem_latency, fdinfo)
 
 	for (n = 0; n < 20; n++) {
 		for (i = 0; i < 2; i++) {
-			begin = now();
+			begin = gmem_now_ns();
 			TEST_ASSERT_EQ(gmem_fdinfo(fd[i], "gmem-private"),
 				       (i ? MANY_RUNS : FEW_RUNS) / 2 * PAGE_SIZE);
-			took[i] = min(took[i], now() - begin);
+			took[i] = min(took[i], gmem_now_ns() - begin);
 		}
 	}
 	printf("# fdinfo: %llu runs %lu us, %llu runs %lu us\n", FEW_RUNS, took[0] / 1000,
@@ -211,9 +194,9 @@ static uint64_t unmap_runs(struct kvm_vm *vm, bool runs)
 		for (begin = 0; begin < MAPPED_PAGES; begin += 2)
 			TEST_ASSERT_EQ(gmem_peek(mem[i] + begin * PAGE_SIZE, NULL), 0);
 	}
-	begin = now();
+	begin = gmem_now_ns();
 	gmem_make_private(fd, 0, MAPPED_PAGES * PAGE_SIZE);
-	begin = now() - begin;
+	begin = gmem_now_ns() - begin;
 	for (i = 0; i < MAPPINGS; i++) {
 		gmem_assert_no_access(mem[i], PAGE_SIZE);
 		munmap(mem[i], MAPPED_PAGES * PAGE_SIZE);
@@ -248,12 +231,12 @@ struct request {
 static void *run_request(void *data)
 {
 	struct request *request = data;
-	uint64_t begin = now();
+	uint64_t begin = gmem_now_ns();
 	int r;
 
 	/* The last page is left to those who are kept waiting. */
 	r = __gmem_fallocate(request->fd, request->mode, 0, BIG_SIZE - PAGE_SIZE);
-	request->took = now() - begin;
+	request->took = gmem_now_ns() - begin;
 	request->done = true;
 	TEST_ASSERT_EQ(r, 0);
 	return NULL;
@@ -276,7 +259,7 @@ static uint64_t wait_longest(struct kvm_vm *vm, int mode, bool convert, uint64_t
 	TEST_ASSERT(!pthread_create(&request.thread, NULL, run_request, &request),
 		    "pthread_create() failed");
 	while (!request.done) {
-		begin = now();
+		begin = gmem_now_ns();
 		if (convert) {
 			gmem_make_private(request.fd, BIG_SIZE - PAGE_SIZE, PAGE_SIZE);
 			gmem_make_shared(request.fd, BIG_SIZE - PAGE_SIZE, PAGE_SIZE);
@@ -284,7 +267,7 @@ static uint64_t wait_longest(struct kvm_vm *vm, int mode, bool convert, uint64_t
 			madvise(page, PAGE_SIZE, MADV_DONTNEED);
 			TEST_ASSERT_EQ(gmem_peek(page, NULL), 0);
 		}
-		worst = max(worst, now() - begin);
+		worst = max(worst, gmem_now_ns() - begin);
 	}
 	TEST_ASSERT(!pthread_join(request.thread, NULL), "pthread_join() failed");
 	munmap(mem, BIG_SIZE);
@@ -339,13 +322,13 @@ struct conversion {
 static void *run_conversion(void *data)
 {
 	struct conversion *conversion = data;
-	uint64_t begin = now();
+	uint64_t begin = gmem_now_ns();
 	int r;
 
 	conversion->begun = true;
 	r = __gmem_convert(conversion->fd, false, 0, MANY_RUNS * PAGE_SIZE,
 			   KVM_GMEM_CONVERT_ZERO, NULL);
-	conversion->took = now() - begin;
+	conversion->took = gmem_now_ns() - begin;
 	conversion->done = true;
 	TEST_ASSERT_EQ(r, 0);
 	return NULL;
@@ -381,9 +364,9 @@ static uint64_t act_longest(struct kvm_vm *vm, struct kvm_vcpu *vcpu, int own,
 	while (!conversion.begun)
 		sched_yield();
 	for (i = 0; !conversion.done; i++) {
-		begin = now();
+		begin = gmem_now_ns();
 		act(vcpu, own, i % OWN_PAGES);
-		worst = max(worst, now() - begin);
+		worst = max(worst, gmem_now_ns() - begin);
 	}
 	TEST_ASSERT(!pthread_join(conversion.thread, NULL), "pthread_join() failed");
 	printf("# conversion of %lu us: %lu times, the longest %lu us\n",
@@ -434,19 +417,19 @@ static uint64_t kill_child(int fd, struct victim *victim)
 	pid = fork();
 	TEST_ASSERT(pid >= 0, "fork: %s", strerror(errno));
 	while (!pid) {
-		begin = now();
+		begin = gmem_now_ns();
 		if (__gmem_fallocate(fd, ZERO, 0, BIG_SIZE))
 			_exit(1);
-		victim->took = now() - begin;
+		victim->took = gmem_now_ns() - begin;
 		victim->rounds++;
 	}
 	while (!victim->rounds)
 		sched_yield();
-	begin = now();
+	begin = gmem_now_ns();
 	kill(pid, SIGKILL);
 	TEST_ASSERT(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status),
 		    "the child was not killed: %#x", status);
-	return now() - begin;
+	return gmem_now_ns() - begin;
 }
 
 static int compare(const void *a, const void *b)
@@ -612,11 +595,11 @@ static uint64_t kill_in(struct killed *k, void (*op)(struct killed *k))
 	while (!k->begun)
 		sched_yield();
 	usleep(20000);
-	begin = now();
+	begin = gmem_now_ns();
 	kill(pid, SIGKILL);
 	TEST_ASSERT(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status),
 		    "the process was not killed: %#x", status);
-	took = now() - begin;
+	took = gmem_now_ns() - begin;
 	return k->done ? 0 : took;
 }
 
@@ -631,12 +614,12 @@ struct holder {
 static void *run_holder(void *data)
 {
 	struct holder *holder = data;
-	uint64_t begin = now();
+	uint64_t begin = gmem_now_ns();
 	int r;
 
 	holder->begun = true;
 	r = __gmem_convert(holder->k->fd, true, 0, KILL_RUNS * PAGE_SIZE, 0, NULL);
-	holder->took = now() - begin;
+	holder->took = gmem_now_ns() - begin;
 	holder->done = true;
 	TEST_ASSERT_EQ(r, -EHWPOISON);
 	return NULL;
@@ -714,10 +697,10 @@ static const struct killed_op working_ops[] = {
 
 static uint64_t time_op(struct killed *k, void (*op)(struct killed *k))
 {
-	uint64_t begin = now();
+	uint64_t begin = gmem_now_ns();
 
 	op(k);
-	return now() - begin;
+	return gmem_now_ns() - begin;
 }
 
 /* And whatever it is itself at work on, until that cannot fail any more. */

@@ -72,12 +72,7 @@ FIXTURE_TEARDOWN(gmem_numa)
 /* To run on one node and get memory from the other leaves nothing to chance. */
 static void run_on_node(int node)
 {
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(node_cpu[node], &set);
-	TEST_ASSERT(!sched_setaffinity(0, sizeof(set), &set),
-		    "Cannot run on CPU %d", node_cpu[node]);
+	kvm_pin_this_task_to_pcpu(node_cpu[node]);
 }
 
 static int __set_policy(void *mem, uint64_t offset, uint64_t size, int mode,

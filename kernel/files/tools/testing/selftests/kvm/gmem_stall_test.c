@@ -45,23 +45,6 @@ static uint64_t nr_runs = 20000;
 static uint64_t big_size = 64ull << 20;
 static unsigned int nr_mappings = 8;
 
-static uint64_t now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * NSEC + ts.tv_nsec;
-}
-
-static void pin_to_cpu(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	TEST_ASSERT(!sched_setaffinity(0, sizeof(set), &set), "sched_setaffinity() failed");
-}
-
 /* In ns, a thousand steps of a loop whose every step waits for the one before. */
 static uint64_t thousand_steps(void)
 {
@@ -69,13 +52,13 @@ static uint64_t thousand_steps(void)
 	uint64_t best = -1ull, x = 1, begin, i, n;
 
 	for (n = 0; n < 20; n++) {
-		begin = now();
+		begin = gmem_now_ns();
 		for (i = 0; i < 100000; i++) {
 			x ^= x << 13;
 			x ^= x >> 7;
 			x += mem[x % ARRAY_SIZE(mem)]++;
 		}
-		best = min(best, now() - begin);
+		best = min(best, gmem_now_ns() - begin);
 	}
 	return best / 100;
 }
@@ -90,16 +73,16 @@ static void *ticks(void *data)
 	uint64_t next, late;
 	struct timespec ts;
 
-	pin_to_cpu(0);
+	kvm_pin_this_task_to_pcpu(0);
 	TEST_ASSERT(!sched_setscheduler(0, SCHED_FIFO, &param), "SCHED_FIFO: %s",
 		    strerror(errno));
-	next = now();
+	next = gmem_now_ns();
 	while (!stop) {
 		next += TICK_NSEC;
 		ts.tv_sec = next / NSEC;
 		ts.tv_nsec = next % NSEC;
 		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL);
-		late = now() - next;
+		late = gmem_now_ns() - next;
 		if (late > latest)
 			latest = late;
 		ticking = true;
@@ -125,9 +108,9 @@ static void report(const char *what, uint64_t took, long r, long expected)
 	long r_;							\
 									\
 	latest = 0;							\
-	begin_ = now();							\
+	begin_ = gmem_now_ns();							\
 	r_ = (request);							\
-	report(what, now() - begin_, r_, 0);				\
+	report(what, gmem_now_ns() - begin_, r_, 0);				\
 } while (0)
 
 static int read_fdinfo(int fd)
@@ -199,9 +182,9 @@ static void test_runs(struct kvm_vm *vm)
 	MEASURE("runs: unbind", unbind(vm));
 
 	latest = 0;
-	i = now();
+	i = gmem_now_ns();
 	clone = __gmem_clone(vm, fd);
-	report("runs: clone", now() - i, clone < 0, 0);
+	report("runs: clone", gmem_now_ns() - i, clone < 0, 0);
 	gmem_bind(vm, GMEM_SLOT, RUNS_GPA, size, NULL, clone, 0);
 	MEASURE("runs: to private", __gmem_convert(clone, true, 0, size, 0, NULL));
 	gmem_unbind(vm, GMEM_SLOT);
@@ -327,7 +310,7 @@ int main(int argc, char *argv[])
 	ksft_print_msg("a step of the loop takes %lu.%03lu ns: %llu ms count as %lu us\n",
 		       steps / 1000, steps % 1000, BOUND_NSEC / 1000000, bound / 1000);
 
-	pin_to_cpu(0);
+	kvm_pin_this_task_to_pcpu(0);
 	vm = gmem_vm_create(KVM_X86_DEFAULT_VM, 1, &vcpu, 16);
 	TEST_ASSERT(!pthread_create(&thread, NULL, ticks, NULL), "pthread_create() failed");
 	while (!ticking)

@@ -71,6 +71,9 @@ do {									\
 /* Slow machines and emulators are no failure. */
 #define GMEM_TEST(fixture, name)	TEST_F_TIMEOUT(fixture, name, 120)
 
+/* CLOCK_MONOTONIC, in ns. */
+uint64_t gmem_now_ns(void);
+
 /* Files.  Functions with __ return 0 or more, or a negative errno. */
 int __gmem_create(struct kvm_vm *vm, uint64_t size, uint64_t flags);
 int gmem_create(struct kvm_vm *vm, uint64_t size, uint64_t flags);

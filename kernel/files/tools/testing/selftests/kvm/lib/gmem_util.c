@@ -13,12 +13,21 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "gmem_util.h"
 #include "test_util.h"
 
 #define GMEM_CALL_PORT	0x1010
+
+uint64_t gmem_now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return timespec_to_ns(ts);
+}
 
 int __gmem_create(struct kvm_vm *vm, uint64_t size, uint64_t flags)
 {

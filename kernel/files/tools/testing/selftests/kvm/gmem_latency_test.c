@@ -384,7 +384,11 @@ static void check_other_memory(struct kvm_vm *vm, struct kvm_vcpu *vcpu,
 	uint64_t best = -1ull;
 
 	gmem_bind(vm, GMEM_SLOT, GMEM_GPA, OWN_PAGES * PAGE_SIZE, NULL, own, 0);
-	for (n = 0; n < TRIES && best > 150; n++)
+	/*
+	 * One conversion takes no longer than a few slices of time of a busy
+	 * machine, so it takes more tries to see one that nothing else disturbs.
+	 */
+	for (n = 0; n < 4 * TRIES && best > 150; n++)
 		best = min(best, act_longest(vm, vcpu, own, act));
 	TEST_ASSERT(best <= 150, "it took %lu/1000 of the conversion", best);
 	gmem_unbind(vm, GMEM_SLOT);

@@ -87,6 +87,7 @@ void kvm_gmem_set_preempted(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot,
 /**
  * kvm_gmem_note_failure - remember an access for the guest that failed
  * @vcpu: the vCPU for which something is emulated or its page tables are walked
+ * @slot: the memslot of @gfn, looked up before the access; NULL if there was none
  * @gfn: the page
  * @write: the page was to be written to
  * @error: why that failed, as kvm_gmem_access_begin() says
@@ -96,16 +97,20 @@ void kvm_gmem_set_preempted(struct kvm_vcpu *vcpu, struct kvm_memory_slot *slot,
  * return a memory fault, as for an access by the guest itself.  So the failure is
  * stored here, and the caller of the emulator gets it by kvm_gmem_take_failure().
  *
- * Slots that are being deleted are treated like slots that do not exist.
+ * Slots that are being deleted are treated like slots that do not exist.  So are
+ * slots that came or went since @slot was looked up: what failed may have been an
+ * access to no slot at all.
  *
+ * Context: the caller holds kvm->srcu, since before it looked up @slot.
  * Return: true if @gfn is in a slot that is gmem only, and the emulation has to
  * be given up.
  */
-bool kvm_gmem_note_failure(struct kvm_vcpu *vcpu, gfn_t gfn, bool write, int error)
+bool kvm_gmem_note_failure(struct kvm_vcpu *vcpu,
+			   const struct kvm_memory_slot *slot, gfn_t gfn,
+			   bool write, int error)
 {
-	struct kvm_memory_slot *slot = kvm_vcpu_gfn_to_memslot(vcpu, gfn);
-
-	if (!kvm_slot_is_gmem_only(slot) || (slot->flags & KVM_MEMSLOT_INVALID))
+	if (!kvm_slot_is_gmem_only(slot) || (slot->flags & KVM_MEMSLOT_INVALID) ||
+	    slot != kvm_vcpu_gfn_to_memslot(vcpu, gfn))
 		return false;
 
 	vcpu->arch.gmem_failure.error = error;

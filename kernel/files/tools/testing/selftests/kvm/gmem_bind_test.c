@@ -8,7 +8,9 @@
 #include <asm/kvm_para.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -512,7 +514,8 @@ static void await_walk(struct runner *runner)
 	time_t end = time(NULL) + 30;
 
 	while (READ_ONCE(runner->seen) == seen) {
-		TEST_ASSERT(time(NULL) < end, "the guest is stuck");
+		TEST_ASSERT(time(NULL) < end, "stuck after %lu MMIO exits, %lu faults",
+			    READ_ONCE(runner->mmio), READ_ONCE(runner->faults));
 		usleep(1000);
 	}
 }
@@ -543,6 +546,67 @@ GMEM_TEST(gmem_bind, delete_while_running)
 	await_walk(&runner);
 	WRITE_ONCE(runner.stop, true);
 	pthread_join(thread, NULL);
+}
+
+static uint64_t guest_write(uint64_t gva, uint64_t times, uint64_t unused)
+{
+	while (times--)
+		WRITE_ONCE(*(uint64_t *)gva, times);
+	return 0;
+}
+
+static void *run_writes(void *data)
+{
+	struct runner *runner = data;
+
+	while (!READ_ONCE(runner->stop))
+		gmem_guest_call(runner->vcpu, guest_write, GMEM_GVA, 1000, 0);
+	return NULL;
+}
+
+/*
+ * A slot comes into being while KVM emulates a write to where there was none:
+ * that is MMIO, and no fault of the new slot.  The MMIO is an ioeventfd's, which
+ * takes no exit.  The vCPU shares a processor with the thread that changes slots,
+ * so that a kernel that can be preempted is so anywhere in the emulation.
+ */
+GMEM_TEST(gmem_bind, create_while_emulating)
+{
+	const struct sched_param fifo = { .sched_priority = 1 };
+	const struct sched_param other = { .sched_priority = 0 };
+	struct runner runner = { .vcpu = self->vcpu };
+	struct kvm_ioeventfd doorbell = { .addr = GMEM_GPA };
+	cpu_set_t allowed;
+	pthread_t thread;
+	uint64_t rung;
+	int i;
+
+	doorbell.fd = eventfd(0, EFD_NONBLOCK);
+	TEST_ASSERT(doorbell.fd >= 0, "eventfd() failed");
+	doorbell.len = sizeof(uint64_t);
+	vm_ioctl(self->vm, KVM_IOEVENTFD, &doorbell);
+
+	TEST_ASSERT(!sched_getaffinity(0, sizeof(allowed), &allowed),
+		    "sched_getaffinity() failed");
+	kvm_pin_this_task_to_pcpu(0);
+	TEST_ASSERT(!pthread_create(&thread, NULL, run_writes, &runner),
+		    "pthread_create() failed");
+	TEST_ASSERT(!sched_setscheduler(0, SCHED_FIFO, &fifo), "SCHED_FIFO: %s",
+		    strerror(errno));
+
+	for (i = 0; i < 100; i++) {
+		gmem_bind(self->vm, GMEM_SLOT, GMEM_GPA, SIZE, self->hva, self->fd, 0);
+		gmem_unbind(self->vm, GMEM_SLOT);
+	}
+
+	TEST_ASSERT(!sched_setscheduler(0, SCHED_OTHER, &other), "SCHED_OTHER: %s",
+		    strerror(errno));
+	WRITE_ONCE(runner.stop, true);
+	pthread_join(thread, NULL);
+	TEST_ASSERT(!sched_setaffinity(0, sizeof(allowed), &allowed),
+		    "sched_setaffinity() failed");
+	TEST_ASSERT_EQ(read(doorbell.fd, &rung, sizeof(rung)), sizeof(rung));
+	close(doorbell.fd);
 }
 
 /*

@@ -160,6 +160,9 @@ program_result()
 	esac
 }
 
+# More for the machine; a step declares its own.
+machine_options=()
+
 # in_lab FLAVOUR OPTION... -- COMMAND...: as ./lab run.
 in_lab()
 {
@@ -167,7 +170,7 @@ in_lab()
 	shift
 
 	[[ $flavour == lab ]] || options=("--$flavour")
-	"$top/lab" run "${options[@]}" "$@"
+	"$top/lab" run "${options[@]}" "${machine_options[@]}" "$@"
 }
 
 # vm_result NAME STATUS LOG: whether the machine that ran something was well.

@@ -13,6 +13,10 @@ selftests_upstream=(
 	pre_fault_memory_test
 )
 
+# Those in which threads do things at once, beside the race test.
+selftests_threads=(gmem_bind_test gmem_clone_test gmem_convert_test gmem_link_test gmem_move_test
+	gmem_poison_test gmem_share_test)
+
 # Ours: every .c in kernel/files that has a main().
 selftests_ours()
 {
@@ -83,7 +87,7 @@ selftest_results()
 	done
 }
 
-# run_selftests FLAVOUR SECONDS TEST...: machine_options are for the machine.
+# run_selftests FLAVOUR SECONDS TEST...
 run_selftests()
 {
 	local flavour=$1 seconds=$2
@@ -93,7 +97,7 @@ run_selftests()
 	mkdir -p "$results/selftests-$flavour"
 	selftest_results "$flavour" "$@" < <(
 		set +e
-		in_lab "$flavour" "${machine_options[@]}" --timeout $((seconds * $# + 120)) -- \
+		in_lab "$flavour" --timeout $((seconds * $# + 120)) -- \
 			sh -c "$selftests_driver" - "$build/selftests/kvm" "$results/selftests-$flavour" \
 			"$seconds" "$@" 2>"$test_log/$step-machine.log"
 		echo "machine $? 0"

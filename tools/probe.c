@@ -24,7 +24,7 @@ static const struct feature {
 	{"shared", "shared memory of a guest_memfd", GMEM_CAP_SHARED},
 	{"plain", "shared memory of a memfd", GMEM_CAP_PLAIN},
 	{"policy", "NUMA policy", GMEM_CAP_POLICY},
-	{"ranges", "telling what is where", GMEM_CAP_RANGES},
+	{"ranges", "listing ranges and states", GMEM_CAP_RANGES},
 	{"zero", "zeroing in place", GMEM_CAP_ZERO},
 	{"link", "memory that outlives its VM", GMEM_CAP_LINK},
 	{"clone", "frozen memory and clones", GMEM_CAP_CLONE},

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* gmemctl show: what is where in one memory. */
+/* gmemctl show: the ranges of one memory, with state and node. */
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>

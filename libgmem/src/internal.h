@@ -201,7 +201,7 @@ int gmem_reserve(struct gmem_vm *vm, uint64_t bytes, const struct gmem_backend *
 int gmem_map_for_slots(struct gmem *memory, struct gmem_error *error);
 void gmem_release(struct gmem *memory);
 
-/* slots.c: what is where; the caller holds either lock */
+/* slots.c: which memory is at an address; the caller holds either lock */
 static inline bool gmem_ends_before(const struct piece *b, uint64_t gpa)
 {
 	return b->gpa + (b->bytes - 1) < gpa;

@@ -123,7 +123,7 @@ class File:
         self.spared = self.find_messages() if spare_messages else set()
         self.found = []
 
-    # --- what is where
+    # --- tokens and their neighbours
 
     def text(self, i):
         return self.tokens[i].text if 0 <= i < len(self.tokens) else ''

@@ -2,7 +2,7 @@
 /*
  * The whole interface once, from the installed uapi headers alone: make memory,
  * map it, say on which nodes it shall be, give it to a guest, run the guest, convert
- * both ways, ask what is where. It says what it sees and stops at the first surprise.
+ * both ways, ask for ranges. It says what it sees and stops at the first surprise.
  *
  *	gcc -O2 -Wall -isystem build/uapi/include -o build/uapi/uapi kernel/lab/tests.d/uapi.c
  *	./lab run build/uapi/uapi [default|protected]

@@ -34,12 +34,15 @@ reuse_lint()
 # build_debian DIR OPTION...: the packages, in $packages/DIR.
 build_debian()
 {
-	local dir=$packages/$1
+	local dir=$packages/$1 version
 	shift
 
 	mkdir -p "$dir"
 	git clone -q "$packages/source" "$dir/gmem"
 	cd "$dir/gmem"
+	# A release's tarball, for which there is no release yet.
+	version=$(packages_version)
+	git archive --prefix="gmem-$version/" HEAD | xz -T1 >"../gmem_$version.orig.tar.xz"
 	# The modes of the source are git's, those of packages are not the builder's.
 	(umask "${build_umask:-022}"; dpkg-buildpackage -us -uc "$@")
 	# What it leaves behind is not in the way of git.
@@ -137,9 +140,24 @@ dist_refuses()
 	[[ $output == *"NEWS.md begins with '0.0.1"* ]]
 }
 
+# Debian's rpm has no macros for Meson, and makes no debuginfo packages; Fedora's have both.
+rpm_macros=(
+	"_topdir $packages/rpm"
+	"_build_id_links none"
+	"meson meson setup --buildtype=plain --prefix=%{_prefix} --libdir=%{_libdir} --mandir=%{_mandir} --default-library=shared build"
+	"meson_build ninja -C build"
+	"meson_install DESTDIR=%{buildroot} meson install -C build --no-rebuild"
+	"meson_test meson test -C build --no-rebuild"
+)
+
 build_rpm()
 {
-	rpmbuild -tb --nodeps --define "_topdir $packages/rpm" "$packages"/dist/build/meson-dist/*.tar.xz
+	local macro options=()
+
+	for macro in "${rpm_macros[@]}"; do
+		options+=(--define "$macro")
+	done
+	rpmbuild -tb --nodeps "${options[@]}" "$packages"/dist/build/meson-dist/*.tar.xz
 }
 
 run_rpmlint()
@@ -147,7 +165,7 @@ run_rpmlint()
 	local config=$packages/source/packaging/rpm/rpmlint.toml
 
 	cd "$packages/rpm"
-	(($(find RPMS -name '*.rpm' | wc -l) >= 4))
+	(($(find RPMS -name '*.rpm' | wc -l) >= 5))
 	tar -xJOf "$packages"/dist/build/meson-dist/*.tar.xz --wildcards '*/packaging/rpm/gmem.spec' >gmem.spec
 	rpmlint -c "$config" gmem.spec RPMS/*/*.rpm | tee lint
 	grep -q ' 0 errors, 0 warnings' lint

@@ -168,6 +168,11 @@ PUBLIC int gmem_exit_handle(struct gmem_vm *vm, struct kvm_run *run, int run_res
 		return gmem_fail(error, GMEM_STEP_QUERY, r, GMEM_NOWHERE, GMEM_NOWHERE,
 				 "The kernel does not report what is private (errno %d).", -r);
 	switch (exit->kind) {
+	case GMEM_EXIT_CONVERT:
+		/* What was decoded is a range of pages. */
+		r = gmem_convert_range(vm, NULL, exit->gpa, exit->gpa + exit->bytes, exit->state,
+				       options, NULL, error);
+		break;
 	case GMEM_EXIT_OTHER:
 		return 1;
 	case GMEM_EXIT_AGAIN:
@@ -182,13 +187,8 @@ PUBLIC int gmem_exit_handle(struct gmem_vm *vm, struct kvm_run *run, int run_res
 		return refuse(error, -EHWPOISON, exit, "The guest accessed a poisoned page,");
 	case GMEM_EXIT_STUCK:
 		return refuse(error, -ELOOP, exit, "The guest faults repeatedly without progress");
-	case GMEM_EXIT_INVALID:
-		r = refuse(error, -EINVAL, exit, "The guest requests an invalid range,");
-		break;
 	default:
-		/* What was decoded is a range of pages. */
-		r = gmem_convert_pages(vm, exit->gpa, exit->bytes, exit->state, options, NULL,
-				       error);
+		r = refuse(error, -EINVAL, exit, "The guest requests an invalid range,");
 	}
 	complete(run, exit, r);
 	/* A guest that asked has its answer; one that touched memory would do so

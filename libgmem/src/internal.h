@@ -239,18 +239,18 @@ struct target {
 	uint64_t start, end;
 };
 
-/* What is bound, at addresses, or of a memory. */
-static inline void gmem_aim(struct target *t, const struct gmem_vm *vm, struct gmem *memory,
-			    uint64_t start, uint64_t end)
+/* The pieces of a target of which the rest is known: what is bound there. */
+static inline void gmem_aim(struct target *t, const struct gmem_vm *vm)
 {
 	size_t first = 0, last = vm->nr_bindings;
 
-	if (!memory) {
-		first = last = gmem_find_binding(vm, start);
-		while (last < vm->nr_bindings && vm->bindings[last].gpa < end)
+	if (!t->memory) {
+		first = last = gmem_find_binding(vm, t->start);
+		while (last < vm->nr_bindings && vm->bindings[last].gpa < t->end)
 			last++;
 	}
-	*t = (struct target){vm->bindings + first, last - first, memory, start, end};
+	t->pieces = vm->bindings + first;
+	t->nr = last - first;
 }
 
 static inline bool gmem_piece(const struct target *t, size_t i, struct piece *piece)
@@ -315,9 +315,12 @@ void gmem_unplan(struct gmem *memory, uint64_t start, uint64_t end);
 bool gmem_next_run(const struct piece *p, uint64_t *at, struct piece *run);
 bool gmem_last_run(const struct piece *p, uint64_t *limit, struct piece *run);
 
-/* transaction.c: gmem_convert(), of what is known to be a range of whole pages. */
-int gmem_convert_pages(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uint32_t state,
-		       const struct gmem_convert_options *options,
+/*
+ * transaction.c: gmem_convert(), of what is known to be whole pages: of addresses, or of a memory
+ * where that is not NULL.
+ */
+int gmem_convert_range(struct gmem_vm *vm, struct gmem *memory, uint64_t start, uint64_t end,
+		       uint32_t state, const struct gmem_convert_options *options,
 		       struct gmem_convert_result *result, struct gmem_error *error);
 
 /* contents.c */
@@ -337,7 +340,8 @@ static inline uintptr_t gmem_self(void)
 /*
  * A callback that calls back is told so, and does not hang. By hand, since a mutex
  * that checks for that costs twice as much, and conversions are short. A semaphore,
- * since one that nobody waits for costs half of what a plain mutex does.
+ * since one that nobody waits for costs half of what a plain mutex does, and less yet if it
+ * is not asked whether the thread was cancelled.
  */
 static inline int gmem_begin_change(struct gmem_vm *vm, struct gmem_error *error)
 {
@@ -345,7 +349,7 @@ static inline int gmem_begin_change(struct gmem_vm *vm, struct gmem_error *error
 
 	if (atomic_load_explicit(&vm->changer, memory_order_relaxed) == self)
 		return gmem_cannot_change(error);
-	while (sem_wait(&vm->change))
+	while (sem_trywait(&vm->change) && sem_wait(&vm->change))
 		; /* a signal came */
 	atomic_store_explicit(&vm->changer, self, memory_order_relaxed);
 	return 0;

@@ -227,12 +227,12 @@ static void keep(struct change *c, const struct piece *run, int reason)
 {
 	struct gmem *memory = run->memory;
 	const uint64_t start = run->offset, end = start + run->bytes;
-	struct target t;
+	struct target t = {.memory = memory, .start = start, .end = end};
 	struct piece p;
 	size_t i;
 
 	c->undone = reason;
-	gmem_aim(&t, memory->vm, memory, start, end);
+	gmem_aim(&t, memory->vm);
 	for (i = 0; i < t.nr; i++)
 		if (gmem_piece(&t, i, &p))
 			gmem_commit_all(&c->news, &p);
@@ -353,14 +353,14 @@ static void note(const struct change *c, int failed)
 	}
 }
 
-/* What precedes the backend's part: 0, and whether there is anything for it to do. */
-__attribute__((noinline)) static int begin(struct change *c, bool *any, struct gmem_error *error)
+/* What precedes the backend's part: whether there is anything for it to do, or a failure. */
+__attribute__((noinline)) static int begin(struct change *c, struct gmem_error *error)
 {
+	bool any = false;
 	int r;
 
-	*any = false;
-	r = plan(c, any, error);
-	if (r || !*any)
+	r = plan(c, &any, error);
+	if (r || !any)
 		return r;
 	r = prepare(c, error);
 	if (r)
@@ -368,7 +368,7 @@ __attribute__((noinline)) static int begin(struct change *c, bool *any, struct g
 	r = c->flags ? empty(c, error) : 0;
 	if (r)
 		roll_back(c, c->bound.nr);
-	return r;
+	return r ? r : 1;
 }
 
 /* What follows it. */
@@ -384,13 +384,12 @@ __attribute__((noinline)) static void end(struct change *c, int r)
 
 static int try_once(struct change *c, struct gmem_error *error)
 {
-	bool any = true;
-	int r = 0;
+	bool any;
+	int r;
 
 	c->planned = needs_plan(c);
-	if (c->planned)
-		r = begin(c, &any, error);
-	any &= !r;
+	r = c->planned ? begin(c, error) : 1;
+	any = r > 0;
 	if (any)
 		r = convert_pieces(c, error);
 	note(c, r);
@@ -399,33 +398,35 @@ static int try_once(struct change *c, struct gmem_error *error)
 	return r;
 }
 
-/* *opt becomes a copy of the options, if there are some. */
+/* *opt becomes the options, in that copy if there are some. */
 static int check_options(const struct gmem_convert_options *options,
-			 struct gmem_convert_options *opt, const struct gmem_convert_result *result,
-			 uint32_t state, struct gmem_error *error)
+			 struct gmem_convert_options *copy, const struct gmem_convert_options **opt,
+			 const struct gmem_convert_result *result, uint32_t state,
+			 struct gmem_error *error)
 {
+	static const struct gmem_convert_options none = GMEM_CONVERT_OPTIONS_INIT;
 	int r;
 
+	*opt = &none;
 	if (result && gmem_check_out(result, GMEM_CONVERT_RESULT_1_0))
 		return gmem_bad(error, "The size of the result is invalid.");
 	if (state != GMEM_STATE_SHARED && state != GMEM_STATE_PRIVATE)
 		return gmem_bad(error, "Memory cannot be converted to state %u.", state);
 	if (!options)
 		return 0;
-	r = gmem_copy_in(opt, sizeof(*opt), GMEM_CONVERT_OPTIONS_1_0, options);
+	r = gmem_copy_in(copy, sizeof(*copy), GMEM_CONVERT_OPTIONS_1_0, options);
 	if (r)
 		return gmem_fail(error, GMEM_STEP_ARGUMENTS, r, GMEM_NOWHERE, GMEM_NOWHERE,
 				 "The size of the options, or what follows them, is invalid.");
-	if (opt->flags & ~GMEM_CONVERT_ZERO)
-		return gmem_bad(error, "Unknown flags %#llx.", (unsigned long long)opt->flags);
-	if (opt->flags & GMEM_CONVERT_ZERO && state == GMEM_STATE_PRIVATE)
+	if (copy->flags & ~GMEM_CONVERT_ZERO)
+		return gmem_bad(error, "Unknown flags %#llx.", (unsigned long long)copy->flags);
+	if (copy->flags & GMEM_CONVERT_ZERO && state == GMEM_STATE_PRIVATE)
 		return gmem_bad(error, "Memory that becomes private cannot be zeroed.");
+	*opt = copy;
 	return 0;
 }
 
-/* One attempt, of [start, end) of a memory, or of addresses where that is NULL. */
-static int attempt(struct change *c, struct gmem *memory, uint64_t start, uint64_t end,
-		   struct gmem_error *error)
+static inline int attempt(struct change *c, struct gmem_error *error)
 {
 	struct gmem_vm *vm = c->news.vm;
 	int r;
@@ -437,41 +438,43 @@ static int attempt(struct change *c, struct gmem *memory, uint64_t start, uint64
 	r = gmem_begin_change(vm, error);
 	if (r)
 		return r;
-	gmem_aim(&c->bound, vm, memory, start, end);
-	c->parts = c->calls = &c->bound;
-	if (memory) {
-		c->piece = (struct piece){GMEM_NOWHERE, end - start, start, memory, 0};
-		c->all = (struct target){&c->piece, 1, memory, start, end};
-		c->parts = &c->all;
-		if (!memory->backend->by_slot)
-			c->calls = &c->all;
-	}
+	gmem_aim(&c->bound, vm);
 	r = try_once(c, error);
 	gmem_end_change(vm);
 	return r;
 }
 
-/* Of a range of whole pages. */
-static inline int convert(struct gmem_vm *vm, struct gmem *memory, uint64_t start, uint64_t bytes,
-			  uint32_t state, const struct gmem_convert_options *options,
-			  struct gmem_convert_result *result, struct gmem_error *error)
+int gmem_convert_range(struct gmem_vm *vm, struct gmem *memory, uint64_t start, uint64_t end,
+		       uint32_t state, const struct gmem_convert_options *options,
+		       struct gmem_convert_result *result, struct gmem_error *error)
 {
-	struct gmem_convert_options opt = GMEM_CONVERT_OPTIONS_INIT;
+	struct gmem_convert_options copy;
+	const struct gmem_convert_options *opt;
 	struct change c;
 	uint32_t n = 1;
 	int r;
 
-	r = check_options(options, &opt, result, state, error);
+	r = check_options(options, &copy, &opt, result, state, error);
 	if (r)
 		return r;
 	c.news = (struct news){vm, NULL, gmem_other_state(state), state};
-	c.flags = opt.flags;
-	while ((r = attempt(&c, memory, start, start + bytes, error)) == -EAGAIN &&
-	       n < opt.attempts) {
-		if (opt.deadline_ns && vm->sys->now() >= opt.deadline_ns)
+	c.flags = opt->flags;
+	c.bound.memory = memory;
+	c.bound.start = start;
+	c.bound.end = end;
+	c.parts = c.calls = &c.bound;
+	if (memory) {
+		c.piece = (struct piece){GMEM_NOWHERE, end - start, start, memory, 0};
+		c.all = (struct target){&c.piece, 1, memory, start, end};
+		c.parts = &c.all;
+		if (!memory->backend->by_slot)
+			c.calls = &c.all;
+	}
+	while ((r = attempt(&c, error)) == -EAGAIN && n < opt->attempts) {
+		if (opt->deadline_ns && vm->sys->now() >= opt->deadline_ns)
 			break;
-		if (opt.pause_us)
-			vm->sys->pause((uint64_t)opt.pause_us * 1000);
+		if (opt->pause_us)
+			vm->sys->pause((uint64_t)opt->pause_us * 1000);
 		/* What is said is about the last attempt, and nothing if that succeeds. */
 		gmem_forget(error);
 		n++;
@@ -491,13 +494,6 @@ static inline int convert(struct gmem_vm *vm, struct gmem *memory, uint64_t star
 	return r;
 }
 
-int gmem_convert_pages(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uint32_t state,
-		       const struct gmem_convert_options *options,
-		       struct gmem_convert_result *result, struct gmem_error *error)
-{
-	return convert(vm, NULL, gpa, bytes, state, options, result, error);
-}
-
 PUBLIC int gmem_convert(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uint32_t state,
 			const struct gmem_convert_options *options,
 			struct gmem_convert_result *result, struct gmem_error *error)
@@ -507,7 +503,7 @@ PUBLIC int gmem_convert(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uint32
 	if (!bytes || (gpa | bytes) & (vm->page - 1) || gpa + bytes < gpa)
 		return gmem_bad(error, "%#llx bytes at %#llx are not a range of whole pages.",
 				(unsigned long long)bytes, (unsigned long long)gpa);
-	return gmem_convert_pages(vm, gpa, bytes, state, options, result, error);
+	return gmem_convert_range(vm, NULL, gpa, gpa + bytes, state, options, result, error);
 }
 
 PUBLIC int gmem_convert_offset(struct gmem *memory, uint64_t offset, uint64_t bytes, uint32_t state,
@@ -518,5 +514,6 @@ PUBLIC int gmem_convert_offset(struct gmem *memory, uint64_t offset, uint64_t by
 
 	if (r)
 		return r;
-	return convert(memory->vm, memory, offset, bytes, state, options, result, error);
+	return gmem_convert_range(memory->vm, memory, offset, offset + bytes, state, options,
+				  result, error);
 }

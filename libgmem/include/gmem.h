@@ -315,7 +315,7 @@ struct gmem_convert_options {
 	uint64_t flags;	      /* GMEM_CONVERT_... */
 	uint32_t attempts;    /* how often to try while memory is in use; 0 is 1 */
 	uint32_t pause_us;    /* microseconds between attempts */
-	uint64_t deadline_ns; /* CLOCK_MONOTONIC; start no attempt after it; 0: no deadline */
+	uint64_t deadline_ns; /* CLOCK_MONOTONIC; begin no attempt after it; 0: no deadline */
 };
 
 /* clang-format off */
@@ -353,7 +353,8 @@ struct gmem_convert_result {
  * converts, the listeners commit; on failure those that have prepared roll back, in reverse
  * order. It allocates no memory in the process.
  *
- * -EAGAIN: memory is in use (pinned, or mapped for DMA); -EHWPOISON: a page is poisoned;
+ * -EAGAIN: memory is in use (pinned, or mapped for DMA); -ETIMEDOUT: the deadline passed before
+ * the first attempt; -EHWPOISON: a page is poisoned;
  * -EOPNOTSUPP: to private, in GMEM_MODE_SHARED and _PLAIN; -EPERM: the memory is frozen; the error
  * of a listener that refuses. If error has GMEM_STEP_ROLLBACK, a part could not be converted back:
  * it is in the new state, and the listeners were told so.

@@ -27,14 +27,16 @@ static int convert(const struct piece *p, uint32_t to, uint64_t flags, uint64_t 
 static int create(struct gmem *memory, uint32_t initial, struct gmem_error *error)
 {
 	const struct piece all = {GMEM_NOWHERE, memory->bytes, 0, memory, 0};
+	struct gmem_error first = GMEM_ERROR_INIT;
 	uint64_t bad;
 	int r;
 
 	gmem_note_state(memory, 0, memory->bytes, initial);
-	r = gmem_create_mappable(memory, initial, error);
-	if (r != -EINVAL || initial != GMEM_STATE_SHARED)
-		return r;
-	gmem_forget(error);
+	r = gmem_create_mappable(memory, initial, &first);
+	if (r && (r != -EINVAL || initial != GMEM_STATE_SHARED))
+		return gmem_pass_on(error, &first);
+	if (!r)
+		return 0;
 	r = gmem_create_mappable(memory, GMEM_STATE_PRIVATE, error);
 	if (r)
 		return r;

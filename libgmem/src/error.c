@@ -27,14 +27,10 @@ int gmem_fail(struct gmem_error *error, uint32_t step, int r, uint64_t gpa, uint
 	return r;
 }
 
-void gmem_forget(struct gmem_error *error)
+int gmem_pass_on(struct gmem_error *error, const struct gmem_error *from)
 {
-	if (!error)
-		return;
-	error->step = 0;
-	error->error = 0;
-	error->gpa = error->offset = GMEM_NOWHERE;
-	error->message[0] = 0;
+	return gmem_fail(error, from->step, from->error, from->gpa, from->offset, "%s",
+			 from->message);
 }
 
 int gmem_bad(struct gmem_error *error, const char *format, ...)

@@ -150,8 +150,11 @@ int gmem_fail(struct gmem_error *error, uint32_t step, int r, uint64_t gpa, uint
 	      const char *format, ...) __attribute__((format(printf, 6, 7)));
 int gmem_bad(struct gmem_error *error, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
-/* What was filled in by something that is tried again. */
-void gmem_forget(struct gmem_error *error);
+/*
+ * What failed for good; *from is of the library's own. The caller's is written on failure
+ * only, so that what is tried again may not write to it before.
+ */
+int gmem_pass_on(struct gmem_error *error, const struct gmem_error *from);
 /* Can it be written to at all? Inline, since each conversion asks. */
 static inline bool gmem_error_ok(const struct gmem_error *error)
 {

@@ -136,11 +136,14 @@ static uint64_t real_now(void)
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
+/* Until a moment, which a signal does not make an earlier one. */
 static void real_pause(uint64_t ns)
 {
-	const struct timespec time = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
+	const uint64_t end = real_now() + ns;
+	const struct timespec time = {(time_t)(end / 1000000000), (long)(end % 1000000000)};
 
-	nanosleep(&time, NULL);
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL) == EINTR)
+		;
 }
 
 const struct gmem_sys gmem_sys_real = {

@@ -21,7 +21,8 @@ struct change {
 	uint64_t gpa;
 	uint64_t offset;
 	int32_t residue_error;
-	int undone; /* why something could not be undone, or 0 */
+	int undone;	   /* why something could not be undone, or 0 */
+	uint32_t attempts; /* that were begun */
 };
 
 /* The pieces of a target, one after the other; those that cannot be converted do not change. */
@@ -426,22 +427,58 @@ static int check_options(const struct gmem_convert_options *options,
 	return 0;
 }
 
-static inline int attempt(struct change *c, struct gmem_error *error)
+static inline void clear(struct change *c)
 {
-	struct gmem_vm *vm = c->news.vm;
-	int r;
-
 	c->residue = 0;
 	c->gpa = c->offset = GMEM_NOWHERE;
 	c->residue_error = 0;
 	c->undone = 0;
+}
+
+#define TOO_LATE 1 /* not an errno: a listener may return any of these */
+
+/* None after the deadline. */
+static inline int attempt(struct change *c, uint64_t deadline, struct gmem_error *error)
+{
+	struct gmem_vm *vm = c->news.vm;
+	int r;
+
 	r = gmem_begin_change(vm, error);
 	if (r)
 		return r;
+	/* It may have waited for others. */
+	if (deadline && vm->sys->now() > deadline) {
+		gmem_end_change(vm);
+		return TOO_LATE;
+	}
+	if (c->attempts++)
+		clear(c);
 	gmem_aim(&c->bound, vm);
 	r = try_once(c, error);
 	gmem_end_change(vm);
 	return r;
+}
+
+/* Before another attempt: false if the deadline leaves none. */
+static bool pause_between(const struct gmem_sys *sys, const struct gmem_convert_options *opt)
+{
+	const uint64_t ns = (uint64_t)opt->pause_us * 1000;
+
+	if (opt->deadline_ns && sys->now() + ns > opt->deadline_ns)
+		return false;
+	if (ns)
+		sys->pause(ns);
+	return true;
+}
+
+/* The last attempt, of which *said is told, failed, or there was no time for it. */
+__attribute__((noinline)) static int tell(const struct change *c, int r,
+					  const struct gmem_error *said, struct gmem_error *error)
+{
+	if (r == TOO_LATE && !c->attempts)
+		return gmem_fail(error, GMEM_STEP_ARGUMENTS, -ETIMEDOUT, GMEM_NOWHERE, GMEM_NOWHERE,
+				 "The deadline passed before the first attempt.");
+	return said == error ? r : gmem_pass_on(error, said);
 }
 
 int gmem_convert_range(struct gmem_vm *vm, struct gmem *memory, uint64_t start, uint64_t end,
@@ -450,8 +487,8 @@ int gmem_convert_range(struct gmem_vm *vm, struct gmem *memory, uint64_t start, 
 {
 	struct gmem_convert_options copy;
 	const struct gmem_convert_options *opt;
+	struct gmem_error last, *said = error;
 	struct change c;
-	uint32_t n = 1;
 	int r;
 
 	r = check_options(options, &copy, &opt, result, state, error);
@@ -459,6 +496,8 @@ int gmem_convert_range(struct gmem_vm *vm, struct gmem *memory, uint64_t start, 
 		return r;
 	c.news = (struct news){vm, NULL, gmem_other_state(state), state};
 	c.flags = opt->flags;
+	c.attempts = 0;
+	clear(&c);
 	c.bound.memory = memory;
 	c.bound.start = start;
 	c.bound.end = end;
@@ -470,22 +509,23 @@ int gmem_convert_range(struct gmem_vm *vm, struct gmem *memory, uint64_t start, 
 		if (!memory->backend->by_slot)
 			c.calls = &c.all;
 	}
-	while ((r = attempt(&c, error)) == -EAGAIN && n < opt->attempts) {
-		if (opt->deadline_ns && vm->sys->now() >= opt->deadline_ns)
-			break;
-		if (opt->pause_us)
-			vm->sys->pause((uint64_t)opt->pause_us * 1000);
-		/* What is said is about the last attempt, and nothing if that succeeds. */
-		gmem_forget(error);
-		n++;
+	/* What succeeds in the end says nothing of the attempts before. */
+	if (opt->attempts > 1) {
+		last.size = sizeof(last);
+		said = &last;
 	}
+	do
+		r = attempt(&c, opt->deadline_ns, said);
+	while (r == -EAGAIN && c.attempts < opt->attempts && pause_between(vm->sys, opt));
+	if (r)
+		r = tell(&c, r, said, error);
 	if (result) {
 		const struct gmem_convert_result answer = {
 			.size = sizeof(answer),
 			.residue = c.residue,
 			.busy_gpa = c.gpa,
 			.busy_offset = c.offset,
-			.attempts = n,
+			.attempts = c.attempts,
 			.residue_error = c.residue_error,
 		};
 

@@ -698,6 +698,102 @@ START_TEST(interrupted_prealloc)
 }
 END_TEST
 
+/* Options that are not there are one attempt; and one that is to be made later is none. */
+START_TEST(one_attempt)
+{
+	struct gmem_convert_options options = GMEM_CONVERT_OPTIONS_INIT;
+	struct gmem_convert_result result = GMEM_CONVERT_RESULT_INIT;
+	const char *request = world->mode == GMEM_MODE_INPLACE ? "KVM_GMEM_CONVERT_PRIVATE"
+							       : "KVM_SET_MEMORY_ATTRIBUTES2";
+	unsigned int before;
+
+	if (!in_place())
+		return;
+	begin(0);
+	bound();
+	fake_pin(gmem_fd(st.one), 0, true);
+	before = fake_calls_of(request);
+	fails(EAGAIN, gmem_convert(vm, GPA, PAGE, GMEM_STATE_PRIVATE, NULL, NULL, &err));
+	ck_assert_uint_eq(fake_calls_of(request), before + 1);
+	options.attempts = 0;
+	fails(EAGAIN, gmem_convert(vm, GPA, PAGE, GMEM_STATE_PRIVATE, &options, NULL, &err));
+	ck_assert_uint_eq(fake_calls_of(request), before + 2);
+	/* A pause of 10 s that ends after the deadline is not begun. */
+	options.attempts = 2;
+	options.pause_us = 10000000;
+	options.deadline_ns = fake_sys.now() + 1000000;
+	fails(EAGAIN, gmem_convert(vm, GPA, PAGE, GMEM_STATE_PRIVATE, &options, &result, &err));
+	ck_assert_uint_eq(fake_calls_of(request), before + 3);
+	ck_assert_uint_eq(fake_slept(), 0);
+	ck_assert_uint_eq(result.attempts, 1);
+	ck_assert_uint_eq(result.busy_gpa, GPA);
+	says(GMEM_STEP_CONVERT, GPA, 0);
+	/* It was over before. */
+	options.deadline_ns = fake_sys.now();
+	fails(ETIMEDOUT, gmem_convert(vm, GPA, PAGE, GMEM_STATE_PRIVATE, &options, &result, &err));
+	ck_assert_uint_eq(fake_calls_of(request), before + 3);
+	ck_assert_uint_eq(result.attempts, 0);
+	ck_assert_uint_eq(result.busy_gpa, GMEM_NOWHERE);
+	says(GMEM_STEP_ARGUMENTS, GMEM_NOWHERE, GMEM_NOWHERE);
+	/* No page is in the way of memory that the kernel has not got. */
+	fake_fail_on(request, 1, 1, -ENOMEM);
+	fails(ENOMEM, gmem_convert(vm, GPA, PAGE, GMEM_STATE_PRIVATE, NULL, &result, &err));
+	ck_assert_uint_eq(result.busy_gpa, GMEM_NOWHERE);
+	ck_assert_uint_eq(result.busy_offset, GMEM_NOWHERE);
+	ck_assert_uint_eq(result.attempts, 1);
+	end(0, false);
+}
+END_TEST
+
+/* What succeeds in the end says nothing about what did not before. */
+START_TEST(error_of_success)
+{
+	struct gmem_convert_options options = GMEM_CONVERT_OPTIONS_INIT;
+	struct gmem_error before = GMEM_ERROR_INIT;
+
+	if (!in_place())
+		return;
+	begin(0);
+	bound();
+	fake_pin(gmem_fd(st.one), 0, true);
+	fake_pin_for(2);
+	options.attempts = 5;
+	memset((char *)&before + sizeof(size_t), 0x5a, sizeof(before) - sizeof(size_t));
+	err = before;
+	ck_assert_int_eq(gmem_convert(vm, GPA, PAGE, GMEM_STATE_PRIVATE, &options, NULL, &err), 0);
+	ck_assert(!memcmp(&err, &before, sizeof(err)));
+	end(0, false);
+}
+END_TEST
+
+static int calls_back(void *data, const struct gmem_event *event)
+{
+	struct gmem_convert_result *result = data;
+
+	(void)event;
+	fails(EDEADLK, gmem_convert(vm, GPA, PAGE, GMEM_STATE_SHARED, NULL, result, &err));
+	return 0;
+}
+
+START_TEST(result_of_deadlock)
+{
+	struct gmem_convert_result result = GMEM_CONVERT_RESULT_INIT;
+	const struct gmem_listener_ops ops = {sizeof(ops), calls_back, NULL, NULL};
+	struct gmem_listener *listener;
+
+	begin(0);
+	bound();
+	memset((char *)&result + sizeof(size_t), 0x5a, sizeof(result) - sizeof(size_t));
+	ck_assert_int_eq(gmem_listener_add(vm, &ops, &result, &listener, NULL), 0);
+	ck_assert_uint_eq(result.residue, 0);
+	ck_assert_uint_eq(result.busy_gpa, GMEM_NOWHERE);
+	ck_assert_uint_eq(result.busy_offset, GMEM_NOWHERE);
+	ck_assert_uint_eq(result.attempts, 0);
+	ck_assert_int_eq(result.residue_error, 0);
+	end(0, false);
+}
+END_TEST
+
 START_TEST(busy)
 {
 	struct gmem_convert_options options = GMEM_CONVERT_OPTIONS_INIT;
@@ -1173,6 +1269,9 @@ Suite *suite_failures(void)
 	tcase_add_loop_test(tcase, nth_allocation, 0, NR_FUNCTIONS);
 	tcase_add_test(tcase, no_allocation);
 	tcase_add_test(tcase, interrupted_prealloc);
+	tcase_add_test(tcase, one_attempt);
+	tcase_add_test(tcase, error_of_success);
+	tcase_add_test(tcase, result_of_deadlock);
 	tcase_add_test(tcase, busy);
 	tcase_add_test(tcase, undo_fails);
 	tcase_add_test(tcase, residue);

@@ -1366,7 +1366,7 @@ static uint64_t fake_now(void)
 static void fake_pause(uint64_t ns)
 {
 	pthread_mutex_lock(&lock);
-	count("nanosleep");
+	count("clock_nanosleep");
 	slept += ns;
 	clock_ns += ns;
 	pthread_mutex_unlock(&lock);

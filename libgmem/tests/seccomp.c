@@ -131,8 +131,6 @@ static void check_name(void *data, const char *name)
 	char word[100];
 
 	snprintf(word, sizeof(word), "%s%.80s", strncmp(name, "KVM_", 4) ? "" : "ioctl:", name);
-	if (!strcmp(name, "nanosleep"))
-		snprintf(word, sizeof(word), "clock_nanosleep");
 	ck_assert_msg(has_word(check->line, word), "%s calls %s, which the list does not have",
 		      check->function, word);
 }

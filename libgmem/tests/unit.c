@@ -3,8 +3,10 @@
 #include "world.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #define BITS 300
@@ -179,6 +181,27 @@ START_TEST(sealed)
 }
 END_TEST
 
+static void on_alarm(int number)
+{
+	(void)number;
+}
+
+/* A timer that ticks meanwhile does not make it shorter. */
+START_TEST(pauses)
+{
+	const struct sigaction action = {.sa_handler = on_alarm}; /* and no SA_RESTART */
+	const struct itimerval ticks = {{0, 1000}, {0, 1000}}, none = {{0, 0}, {0, 0}};
+	uint64_t before;
+
+	ck_assert_int_eq(sigaction(SIGALRM, &action, NULL), 0);
+	ck_assert_int_eq(setitimer(ITIMER_REAL, &ticks, NULL), 0);
+	before = gmem_sys_real.now();
+	gmem_sys_real.pause(30000000);
+	ck_assert_uint_ge(gmem_sys_real.now() - before, 30000000);
+	ck_assert_int_eq(setitimer(ITIMER_REAL, &none, NULL), 0);
+}
+END_TEST
+
 Suite *suite_unit(void)
 {
 	Suite *suite = suite_create("unit");
@@ -189,6 +212,7 @@ Suite *suite_unit(void)
 	tcase_add_test(tcase, first_sizes);
 	tcase_add_test(tcase, answers);
 	tcase_add_test(tcase, errors);
+	tcase_add_test(tcase, pauses);
 	tcase_add_loop_test(tcase, sealed, 0, 2);
 	suite_add_tcase(suite, tcase);
 	return suite;

@@ -158,9 +158,9 @@ const char *gmem_vm_why_not(const struct gmem_vm *vm, uint64_t cap);
 int gmem_vm_mode(const struct gmem_vm *vm, uint32_t *ret_mode);
 
 /*
- * Call log with a sentence for each thing that the library does to this VM. NULL, the
- * default, turns that off. The message is valid until log returns. Do not call this while
- * other functions run on the VM.
+ * Call log with a sentence for each thing that the library does to this VM or its memory,
+ * once it is done; failures are not logged. NULL, the default, turns that off. The message is
+ * valid until log returns. Do not call this while other functions run on the VM.
  */
 typedef void (*gmem_log_fn)(void *data, const char *message);
 int gmem_set_log(struct gmem_vm *vm, gmem_log_fn log, void *data);

@@ -41,6 +41,9 @@ PUBLIC int gmem_discard(struct gmem *memory, uint64_t offset, uint64_t bytes,
 		return r;
 	r = discard_locked(memory, offset, bytes, error);
 	gmem_end_change(memory->vm);
+	if (!r)
+		gmem_log(memory->vm, "discarded %#llx bytes at offset %#llx",
+			 (unsigned long long)bytes, (unsigned long long)offset);
 	return r;
 }
 
@@ -70,5 +73,8 @@ PUBLIC int gmem_zero(struct gmem *memory, uint64_t offset, uint64_t bytes, struc
 			  "Cannot zero %#llx bytes at %#llx (errno %d).", (unsigned long long)bytes,
 			  (unsigned long long)offset, -r);
 	gmem_end_change(vm);
+	if (r >= 0)
+		gmem_log(vm, "zeroed %#llx bytes at offset %#llx", (unsigned long long)bytes,
+			 (unsigned long long)offset);
 	return r;
 }

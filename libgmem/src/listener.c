@@ -183,6 +183,8 @@ PUBLIC int gmem_listener_add(struct gmem_vm *vm, const struct gmem_listener_ops 
 		vm->sys->release(listener);
 	else
 		*ret_listener = listener;
+	if (!r)
+		gmem_log(vm, "added a listener");
 	return r;
 }
 
@@ -212,5 +214,6 @@ PUBLIC int gmem_listener_remove(struct gmem_vm *vm, struct gmem_listener *listen
 	if (!known)
 		return -ENOENT;
 	vm->sys->release(known);
+	gmem_log(vm, "removed a listener");
 	return 0;
 }

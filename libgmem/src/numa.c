@@ -131,8 +131,11 @@ PUBLIC int gmem_set_policy(struct gmem *memory, uint64_t offset, uint64_t bytes,
 	r = need_policy(memory, offset, error);
 	if (r)
 		return r;
-	return set_policy(memory, offset, bytes, kernel_policy[policy], nodes ? words : NULL,
-			  error);
+	r = set_policy(memory, offset, bytes, kernel_policy[policy], nodes ? words : NULL, error);
+	if (!r)
+		gmem_log(memory->vm, "set policy %u of %#llx bytes at offset %#llx", policy,
+			 (unsigned long long)bytes, (unsigned long long)offset);
+	return r;
 }
 
 PUBLIC int gmem_get_policy(struct gmem *memory, uint64_t offset, uint32_t *ret_policy,
@@ -311,8 +314,13 @@ PUBLIC int gmem_prealloc(struct gmem *memory, uint64_t offset, uint64_t bytes,
 	}
 	/* What has no policy of its own, as the guest_memfd beside a memfd, has the thread's. */
 	if (nodes && (why_no_policy(memory) || memory->shared_fd != memory->fd))
-		return allocate_as_task(memory, offset, bytes, words, progress, data, error);
-	return allocate(memory, offset, bytes, progress, data, error);
+		r = allocate_as_task(memory, offset, bytes, words, progress, data, error);
+	else
+		r = allocate(memory, offset, bytes, progress, data, error);
+	if (!r)
+		gmem_log(memory->vm, "allocated %#llx bytes at offset %#llx",
+			 (unsigned long long)bytes, (unsigned long long)offset);
+	return r;
 }
 
 struct tally {

@@ -519,6 +519,10 @@ int gmem_convert_range(struct gmem_vm *vm, struct gmem *memory, uint64_t start, 
 	while (r == -EAGAIN && c.attempts < opt->attempts && pause_between(vm->sys, opt));
 	if (r)
 		r = tell(&c, r, said, error);
+	else if (vm->log)
+		gmem_log(vm, "made %#llx bytes at %s %#llx %s", (unsigned long long)(end - start),
+			 memory ? "offset" : "address", (unsigned long long)start,
+			 state == GMEM_STATE_PRIVATE ? "private" : "shared");
 	if (result) {
 		const struct gmem_convert_result answer = {
 			.size = sizeof(answer),

@@ -1237,6 +1237,53 @@ START_TEST(own_mapping)
 }
 END_TEST
 
+static unsigned int sentences;
+
+static void count_sentence(void *data, const char *message)
+{
+	(void)data;
+	sentences += message[0] != 0;
+}
+
+/* Of what changes something, each says so, once for each thing done. */
+START_TEST(logged)
+{
+	static const char *const changes[] = {"gmem_new",
+					      "gmem_bind",
+					      "gmem_unbind",
+					      "gmem_set_policy",
+					      "gmem_prealloc",
+					      "gmem_convert",
+					      "gmem_convert_offset",
+					      "gmem_exit_handle, hypercall",
+					      "gmem_listener_add",
+					      "gmem_listener_remove",
+					      "gmem_discard",
+					      "gmem_zero",
+					      "gmem_relink",
+					      "gmem_freeze",
+					      "gmem_clone"};
+	const char *name = functions[_i].name;
+	bool wanted = !strncmp(name, "gmem_convert, ", 14);
+	int r;
+
+	for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++)
+		wanted |= !strcmp(name, changes[i]);
+	begin(_i);
+	ok(gmem_set_log(vm, count_sentence, NULL));
+	sentences = 0;
+	r = functions[_i].run();
+	ck_assert_int_ge(r, 0);
+	/* In place there is all of it; other modes refuse some. */
+	if (wanted && world->mode == GMEM_MODE_INPLACE)
+		ck_assert_msg(sentences == 1, "%s says %u sentences", name, sentences);
+	else if (wanted)
+		ck_assert_msg(sentences <= 1, "%s says %u sentences", name, sentences);
+	ok(gmem_set_log(vm, NULL, NULL));
+	end(_i, true);
+}
+END_TEST
+
 /* --- for seccomp.c */
 
 const char *function_name(int f)
@@ -1268,6 +1315,7 @@ Suite *suite_failures(void)
 	tcase_add_loop_test(tcase, nth_call, 0, NR_FUNCTIONS);
 	tcase_add_loop_test(tcase, nth_allocation, 0, NR_FUNCTIONS);
 	tcase_add_test(tcase, no_allocation);
+	tcase_add_loop_test(tcase, logged, 0, NR_FUNCTIONS);
 	tcase_add_test(tcase, interrupted_prealloc);
 	tcase_add_test(tcase, one_attempt);
 	tcase_add_test(tcase, error_of_success);

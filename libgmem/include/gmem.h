@@ -429,7 +429,7 @@ struct gmem_exit {
 	uint32_t kind;	/* GMEM_EXIT_OTHER and so on */
 	uint32_t flags; /* GMEM_EXIT_HYPERCALL */
 	uint32_t state; /* GMEM_STATE_SHARED or _PRIVATE: the requested state */
-	int32_t result; /* 0, or the negative errno that was returned to the guest */
+	int32_t result; /* of the hypercall: 0 or a negative errno */
 	/* For use by the library: */
 	uint64_t last_gpa;
 	uint32_t last_state;
@@ -449,14 +449,19 @@ struct gmem_exit {
 int gmem_exit_decode(struct gmem_vm *vm, const struct kvm_run *run, int run_result,
 		     struct gmem_exit *exit);
 
-/* Store the result (0 or a negative errno) of a hypercall; no effect on other exits. */
+/*
+ * Store the result (0 or a negative errno) of a hypercall; no effect on other exits. The guest
+ * gets an error of its interface: -EPERM, -E2BIG, -EFAULT, -EINVAL and -EOPNOTSUPP as they are,
+ * -EFAULT for -EHWPOISON, and -EPERM for others.
+ */
 int gmem_exit_complete(struct kvm_run *run, struct gmem_exit *exit, int result);
 
 /*
  * Decode an exit, convert, and complete it. 1: the exit is not about memory, and the caller
  * handles it. 0: run the vCPU again; if a hypercall failed, the guest is told so, and
- * exit->result and error say why. Negative: the vCPU cannot continue; exit->kind has the
- * kind of exit (-EFAULT: unbacked; -EHWPOISON; -ELOOP: stuck; an error of gmem_convert()).
+ * exit->result and error say why. GMEM_CONVERT_ZERO in options is ignored for requests to
+ * private. Negative: the vCPU cannot continue; exit->kind has the kind of exit (-EFAULT:
+ * unbacked; -EHWPOISON; -ELOOP: stuck; an error of gmem_convert()).
  */
 int gmem_exit_handle(struct gmem_vm *vm, struct kvm_run *run, int run_result,
 		     struct gmem_exit *exit, const struct gmem_convert_options *options,

@@ -121,11 +121,34 @@ PUBLIC int gmem_exit_decode(struct gmem_vm *vm, const struct kvm_run *run, int r
 	return 0;
 }
 
+/*
+ * What a guest is told: hypercalls have errors of their own, those of linux/kvm_para.h, which
+ * is not on every architecture. They have the numbers of the errnos here.
+ */
+__attribute__((noinline)) static int guest_error(int result)
+{
+	switch (result) {
+	case -EPERM:
+	case -E2BIG:
+	case -EFAULT:
+	case -EINVAL:
+	case -EOPNOTSUPP:
+		return result;
+	case -EHWPOISON:
+		return -EFAULT;
+	default:
+		return -EPERM;
+	}
+}
+
 static void complete(struct kvm_run *run, struct gmem_exit *exit, int result)
 {
 	exit->result = result;
-	if (exit->flags & GMEM_EXIT_HYPERCALL)
-		run->hypercall.ret = (uint64_t)(int64_t)result;
+	if (!(exit->flags & GMEM_EXIT_HYPERCALL))
+		return;
+	if (result)
+		result = guest_error(result);
+	run->hypercall.ret = (uint64_t)(int64_t)result;
 }
 
 PUBLIC int gmem_exit_complete(struct kvm_run *run, struct gmem_exit *exit, int result)
@@ -140,6 +163,23 @@ static int refuse(struct gmem_error *error, int r, const struct gmem_exit *exit,
 {
 	return gmem_fail(error, GMEM_STEP_EXIT, r, exit->gpa, GMEM_NOWHERE, "%s at %#llx.", why,
 			 (unsigned long long)exit->gpa);
+}
+
+/* It is the guest that chose private: GMEM_CONVERT_ZERO is for when it chooses shared. */
+__attribute__((noinline)) static int make_private(struct gmem_vm *vm, const struct gmem_exit *exit,
+						  const struct gmem_convert_options *options,
+						  struct gmem_error *error)
+{
+	struct gmem_convert_options copy;
+
+	/* Bad ones are refused by the conversion. */
+	if (!gmem_copy_in(&copy, sizeof(copy), GMEM_CONVERT_OPTIONS_1_0, options)) {
+		copy.size = sizeof(copy);
+		copy.flags &= ~(uint64_t)GMEM_CONVERT_ZERO;
+		options = &copy;
+	}
+	return gmem_convert_range(vm, NULL, exit->gpa, exit->gpa + exit->bytes, exit->state,
+				  options, NULL, error);
 }
 
 PUBLIC int gmem_exit_handle(struct gmem_vm *vm, struct kvm_run *run, int run_result,
@@ -169,9 +209,11 @@ PUBLIC int gmem_exit_handle(struct gmem_vm *vm, struct kvm_run *run, int run_res
 				 "The kernel does not report what is private (errno %d).", -r);
 	switch (exit->kind) {
 	case GMEM_EXIT_CONVERT:
-		/* What was decoded is a range of pages. */
-		r = gmem_convert_range(vm, NULL, exit->gpa, exit->gpa + exit->bytes, exit->state,
-				       options, NULL, error);
+		if (options && exit->state == GMEM_STATE_PRIVATE)
+			r = make_private(vm, exit, options, error);
+		else /* What was decoded is a range of pages. */
+			r = gmem_convert_range(vm, NULL, exit->gpa, exit->gpa + exit->bytes,
+					       exit->state, options, NULL, error);
 		break;
 	case GMEM_EXIT_OTHER:
 		return 1;

@@ -255,7 +255,7 @@ START_TEST(options)
 	hypercall(GPA, 1, 16);
 	ck_assert_int_eq(gmem_exit_handle(vm, &run, 0, &ex, &options, &err), 0);
 	ck_assert_int_eq(ex.result, -EAGAIN);
-	ck_assert_int_eq((int64_t)run.hypercall.ret, -EAGAIN);
+	ck_assert_int_eq((int64_t)run.hypercall.ret, -EPERM);
 	err = (struct gmem_error)GMEM_ERROR_INIT;
 	ck_assert_int_eq(gmem_exit_handle(vm, &run, 0, &ex, &options, &err), 0);
 	ck_assert_int_eq(ex.result, 0);
@@ -266,6 +266,41 @@ START_TEST(options)
 	hypercall(GPA, 1, 0);
 	ck_assert_int_eq(gmem_exit_handle(vm, &run, 0, &ex, &options, &err), 0);
 	ck_assert_int_eq(fake_read(gmem_fd(memory), 0), 0);
+	/* Which is for what becomes shared. */
+	hypercall(GPA, 1, 16);
+	ck_assert_int_eq(gmem_exit_handle(vm, &run, 0, &ex, &options, &err), 0);
+	ck_assert_int_eq(ex.result, 0);
+	ck_assert_int_eq((int64_t)run.hypercall.ret, 0);
+	ck_assert_uint_eq(state_at(GPA), GMEM_STATE_PRIVATE);
+	fails(EINVAL, gmem_convert(vm, GPA, PAGE, GMEM_STATE_PRIVATE, &options, NULL, &err));
+}
+END_TEST
+
+/* A guest knows the errors of <linux/kvm_para.h>, and is told none of the host's others. */
+START_TEST(guest_errors)
+{
+	static const struct {
+		int host, guest;
+	} errors[] = {{0, 0},
+		      {EINVAL, EINVAL},
+		      {EFAULT, EFAULT},
+		      {E2BIG, E2BIG},
+		      {EPERM, EPERM},
+		      {EOPNOTSUPP, EOPNOTSUPP},
+		      {EAGAIN, EPERM},
+		      {ENOMEM, EPERM},
+		      {EHWPOISON, EFAULT},
+		      {ETIMEDOUT, EPERM},
+		      {EIO, EPERM},
+		      {4095, EPERM}};
+
+	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+		hypercall(GPA, 1, 0);
+		ck_assert_uint_eq(decode(0), GMEM_EXIT_CONVERT);
+		ok(gmem_exit_complete(&run, &ex, -errors[i].host));
+		ck_assert_int_eq(ex.result, -errors[i].host);
+		ck_assert_int_eq((int64_t)run.hypercall.ret, -errors[i].guest);
+	}
 }
 END_TEST
 
@@ -391,6 +426,7 @@ Suite *suite_exits(void)
 	tcase_add_test(tcase, edges);
 	tcase_add_test(tcase, progress);
 	tcase_add_test(tcase, options);
+	tcase_add_test(tcase, guest_errors);
 	tcase_add_test(tcase, untouched);
 	tcase_add_test(tcase, hypercalls);
 	tcase_add_test(tcase, bad_hypercalls);

@@ -106,7 +106,7 @@ static void exits(unsigned int i, const uint8_t *data, size_t size)
 	}
 	r = gmem_exit_handle(vm[i], run, result, &ex, NULL, &error);
 	if (!r && ex.flags & GMEM_EXIT_HYPERCALL)
-		need((int64_t)run->hypercall.ret == ex.result && ex.result <= 0);
+		need(!run->hypercall.ret == !ex.result && ex.result <= 0);
 	need(r >= 0 || error.error == r);
 	free(run);
 }

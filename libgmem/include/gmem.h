@@ -330,6 +330,12 @@ struct gmem_convert_options {
  * have been zeroed.
  */
 #define GMEM_CONVERT_ZERO (UINT64_C(1) << 0)
+/*
+ * To private, fail with -EFAULT if memory is not bound at each of the addresses. Set it where a
+ * guest asks: it may not be told that memory is private which the library does not know. To
+ * shared, addresses without a slot are ignored in any case: they may be those of a device.
+ */
+#define GMEM_CONVERT_BACKED (UINT64_C(1) << 1)
 
 /* Written on success and on failure, unless the arguments are invalid. */
 struct gmem_convert_result {
@@ -348,16 +354,17 @@ struct gmem_convert_result {
 
 /*
  * Make a range of guest physical addresses shared or private; it may span slots. Pages that
- * already are in that state are not touched, and addresses without a slot are ignored.
+ * already are in that state are not touched, and addresses without a slot are ignored (but see
+ * GMEM_CONVERT_BACKED).
  * Either the whole range is converted or nothing is: the listeners prepare, the kernel
  * converts, the listeners commit; on failure those that have prepared roll back, in reverse
  * order. It allocates no memory in the process.
  *
  * -EAGAIN: memory is in use (pinned, or mapped for DMA); -ETIMEDOUT: the deadline passed before
  * the first attempt; -EHWPOISON: a page is poisoned;
- * -EOPNOTSUPP: to private, in GMEM_MODE_SHARED and _PLAIN; -EPERM: the memory is frozen; the error
- * of a listener that refuses. If error has GMEM_STEP_ROLLBACK, a part could not be converted back:
- * it is in the new state, and the listeners were told so.
+ * -EOPNOTSUPP: to private, in GMEM_MODE_SHARED and _PLAIN; -EPERM: the memory is frozen; -EFAULT:
+ * see GMEM_CONVERT_BACKED; the error of a listener that refuses. If error has GMEM_STEP_ROLLBACK, a
+ * part could not be converted back: it is in the new state, and the listeners were told so.
  */
 int gmem_convert(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uint32_t state,
 		 const struct gmem_convert_options *options, struct gmem_convert_result *result,
@@ -460,8 +467,8 @@ int gmem_exit_complete(struct kvm_run *run, struct gmem_exit *exit, int result);
  * Decode an exit, convert, and complete it. 1: the exit is not about memory, and the caller
  * handles it. 0: run the vCPU again; if a hypercall failed, the guest is told so, and
  * exit->result and error say why. GMEM_CONVERT_ZERO in options is ignored for requests to
- * private. Negative: the vCPU cannot continue; exit->kind has the kind of exit (-EFAULT:
- * unbacked; -EHWPOISON; -ELOOP: stuck; an error of gmem_convert()).
+ * private, and GMEM_CONVERT_BACKED is always set. Negative: the vCPU cannot continue; exit->kind
+ * has the kind of exit (-EFAULT: unbacked; -EHWPOISON; -ELOOP: stuck; an error of gmem_convert()).
  */
 int gmem_exit_handle(struct gmem_vm *vm, struct kvm_run *run, int run_result,
 		     struct gmem_exit *exit, const struct gmem_convert_options *options,

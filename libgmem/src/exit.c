@@ -165,21 +165,27 @@ static int refuse(struct gmem_error *error, int r, const struct gmem_exit *exit,
 			 (unsigned long long)exit->gpa);
 }
 
-/* It is the guest that chose private: GMEM_CONVERT_ZERO is for when it chooses shared. */
-__attribute__((noinline)) static int make_private(struct gmem_vm *vm, const struct gmem_exit *exit,
-						  const struct gmem_convert_options *options,
-						  struct gmem_error *error)
+/* What was decoded is a range of pages, and the guest chose the state and the addresses. */
+static inline int convert(struct gmem_vm *vm, const struct gmem_exit *exit,
+			  const struct gmem_convert_options *options, struct gmem_error *error)
 {
+	static const struct gmem_convert_options none = {sizeof(none), GMEM_CONVERT_BACKED, 0, 0,
+							 0};
+	const struct gmem_convert_options *opt = &none;
 	struct gmem_convert_options copy;
+	int r;
 
-	/* Bad ones are refused by the conversion. */
-	if (!gmem_copy_in(&copy, sizeof(copy), GMEM_CONVERT_OPTIONS_1_0, options)) {
-		copy.size = sizeof(copy);
-		copy.flags &= ~(uint64_t)GMEM_CONVERT_ZERO;
-		options = &copy;
+	if (options) {
+		r = gmem_copy_options(&copy, options, error);
+		if (r)
+			return r;
+		copy.flags |= GMEM_CONVERT_BACKED;
+		if (exit->state == GMEM_STATE_PRIVATE)
+			copy.flags &= ~GMEM_CONVERT_ZERO;
+		opt = &copy;
 	}
-	return gmem_convert_range(vm, NULL, exit->gpa, exit->gpa + exit->bytes, exit->state,
-				  options, NULL, error);
+	return gmem_convert_range(vm, NULL, exit->gpa, exit->gpa + exit->bytes, exit->state, opt,
+				  NULL, error);
 }
 
 PUBLIC int gmem_exit_handle(struct gmem_vm *vm, struct kvm_run *run, int run_result,
@@ -209,11 +215,7 @@ PUBLIC int gmem_exit_handle(struct gmem_vm *vm, struct kvm_run *run, int run_res
 				 "The kernel does not report what is private (errno %d).", -r);
 	switch (exit->kind) {
 	case GMEM_EXIT_CONVERT:
-		if (options && exit->state == GMEM_STATE_PRIVATE)
-			r = make_private(vm, exit, options, error);
-		else /* What was decoded is a range of pages. */
-			r = gmem_convert_range(vm, NULL, exit->gpa, exit->gpa + exit->bytes,
-					       exit->state, options, NULL, error);
+		r = convert(vm, exit, options, error);
 		break;
 	case GMEM_EXIT_OTHER:
 		return 1;

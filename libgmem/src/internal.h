@@ -318,12 +318,15 @@ void gmem_unplan(struct gmem *memory, uint64_t start, uint64_t end);
 bool gmem_next_run(const struct piece *p, uint64_t *at, struct piece *run);
 bool gmem_last_run(const struct piece *p, uint64_t *limit, struct piece *run);
 
+/* transaction.c: a caller's options, whose flags at least exist. */
+int gmem_copy_options(struct gmem_convert_options *copy, const struct gmem_convert_options *options,
+		      struct gmem_error *error);
 /*
- * transaction.c: gmem_convert(), of what is known to be whole pages: of addresses, or of a memory
- * where that is not NULL.
+ * gmem_convert(), of what has been checked: whole pages, of addresses, or of a memory where that
+ * is not NULL.
  */
 int gmem_convert_range(struct gmem_vm *vm, struct gmem *memory, uint64_t start, uint64_t end,
-		       uint32_t state, const struct gmem_convert_options *options,
+		       uint32_t state, const struct gmem_convert_options *opt,
 		       struct gmem_convert_result *result, struct gmem_error *error);
 
 /* contents.c */

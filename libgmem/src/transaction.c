@@ -44,6 +44,24 @@ static inline bool last_piece(const struct target *t, size_t *i, struct piece *p
 
 /* --- before: what is going to change? */
 
+/* The first address without a slot, or the end. */
+static uint64_t first_gap(const struct target *t)
+{
+	uint64_t at = t->start;
+	size_t i;
+
+	for (i = 0; i < t->nr && t->pieces[i].gpa <= at; i++)
+		at = t->pieces[i].gpa + t->pieces[i].bytes;
+	return at < t->end ? at : t->end;
+}
+
+static inline bool has_gap(const struct target *t)
+{
+	const struct piece *b = t->pieces;
+
+	return t->nr != 1 || b->gpa > t->start || b->gpa + b->bytes < t->end;
+}
+
 /*
  * Nobody to tell, and one call that is all or nothing: then the kernel knows best what has
  * to be done. Anything else is planned.
@@ -52,28 +70,38 @@ static bool needs_plan(const struct change *c)
 {
 	const struct gmem_backend *backend;
 
-	if (gmem_is_news(&c->news) || c->parts->nr > 1)
+	if (gmem_is_news(&c->news) || c->parts->nr != 1)
 		return true;
-	if (!c->parts->nr)
-		return false;
+	if (c->flags & GMEM_CONVERT_BACKED && has_gap(c->parts))
+		return true;
 	backend = c->parts->pieces->memory->backend;
-	return !backend->convert || backend->by_slot || (c->flags && !backend->zeroes);
+	return !backend->convert || backend->by_slot ||
+	       (c->flags & GMEM_CONVERT_ZERO && !backend->zeroes);
 }
 
-/* What is always shared cannot become private. */
+/* What is always shared, or no memory of the library, cannot become private. */
 static int check_private(const struct change *c, struct gmem_error *error)
 {
+	const struct target *t = c->parts;
 	struct piece p;
+	uint64_t gap;
 	size_t i;
 
 	if (c->news.to != GMEM_STATE_PRIVATE)
 		return 0;
-	for (i = 0; i < c->parts->nr; i++)
-		if (gmem_piece(c->parts, i, &p) && !p.memory->backend->convert)
+	for (i = 0; i < t->nr; i++)
+		if (gmem_piece(t, i, &p) && !p.memory->backend->convert)
 			return gmem_fail(error, GMEM_STEP_CONVERT, -EOPNOTSUPP,
 					 gmem_piece_gpa(&p, p.offset), p.offset,
 					 "The memory is in %s mode, in which it cannot be private.",
 					 p.memory->backend->name);
+	if (!(c->flags & GMEM_CONVERT_BACKED))
+		return 0;
+	gap = first_gap(t);
+	if (gap < t->end)
+		return gmem_fail(error, GMEM_STEP_CONVERT, -EFAULT, gap, GMEM_NOWHERE,
+				 "No memory is bound at %#llx, which cannot become private.",
+				 (unsigned long long)gap);
 	return 0;
 }
 
@@ -366,7 +394,7 @@ __attribute__((noinline)) static int begin(struct change *c, struct gmem_error *
 	r = prepare(c, error);
 	if (r)
 		return r;
-	r = c->flags ? empty(c, error) : 0;
+	r = c->flags & GMEM_CONVERT_ZERO ? empty(c, error) : 0;
 	if (r)
 		roll_back(c, c->bound.nr);
 	return r ? r : 1;
@@ -399,31 +427,16 @@ static int try_once(struct change *c, struct gmem_error *error)
 	return r;
 }
 
-/* *opt becomes the options, in that copy if there are some. */
-static int check_options(const struct gmem_convert_options *options,
-			 struct gmem_convert_options *copy, const struct gmem_convert_options **opt,
-			 const struct gmem_convert_result *result, uint32_t state,
-			 struct gmem_error *error)
+int gmem_copy_options(struct gmem_convert_options *copy, const struct gmem_convert_options *options,
+		      struct gmem_error *error)
 {
-	static const struct gmem_convert_options none = GMEM_CONVERT_OPTIONS_INIT;
-	int r;
+	int r = gmem_copy_in(copy, sizeof(*copy), GMEM_CONVERT_OPTIONS_1_0, options);
 
-	*opt = &none;
-	if (result && gmem_check_out(result, GMEM_CONVERT_RESULT_1_0))
-		return gmem_bad(error, "The size of the result is invalid.");
-	if (state != GMEM_STATE_SHARED && state != GMEM_STATE_PRIVATE)
-		return gmem_bad(error, "Memory cannot be converted to state %u.", state);
-	if (!options)
-		return 0;
-	r = gmem_copy_in(copy, sizeof(*copy), GMEM_CONVERT_OPTIONS_1_0, options);
 	if (r)
 		return gmem_fail(error, GMEM_STEP_ARGUMENTS, r, GMEM_NOWHERE, GMEM_NOWHERE,
 				 "The size of the options, or what follows them, is invalid.");
-	if (copy->flags & ~GMEM_CONVERT_ZERO)
+	if (copy->flags & ~(GMEM_CONVERT_ZERO | GMEM_CONVERT_BACKED))
 		return gmem_bad(error, "Unknown flags %#llx.", (unsigned long long)copy->flags);
-	if (copy->flags & GMEM_CONVERT_ZERO && state == GMEM_STATE_PRIVATE)
-		return gmem_bad(error, "Memory that becomes private cannot be zeroed.");
-	*opt = copy;
 	return 0;
 }
 
@@ -482,18 +495,13 @@ __attribute__((noinline)) static int tell(const struct change *c, int r,
 }
 
 int gmem_convert_range(struct gmem_vm *vm, struct gmem *memory, uint64_t start, uint64_t end,
-		       uint32_t state, const struct gmem_convert_options *options,
+		       uint32_t state, const struct gmem_convert_options *opt,
 		       struct gmem_convert_result *result, struct gmem_error *error)
 {
-	struct gmem_convert_options copy;
-	const struct gmem_convert_options *opt;
 	struct gmem_error last, *said = error;
 	struct change c;
 	int r;
 
-	r = check_options(options, &copy, &opt, result, state, error);
-	if (r)
-		return r;
 	c.news = (struct news){vm, NULL, gmem_other_state(state), state};
 	c.flags = opt->flags;
 	c.attempts = 0;
@@ -538,6 +546,31 @@ int gmem_convert_range(struct gmem_vm *vm, struct gmem *memory, uint64_t start, 
 	return r;
 }
 
+/* Of whole pages, for a caller that may have anything wrong but these. */
+static inline int convert(struct gmem_vm *vm, struct gmem *memory, uint64_t start, uint64_t end,
+			  uint32_t state, const struct gmem_convert_options *options,
+			  struct gmem_convert_result *result, struct gmem_error *error)
+{
+	static const struct gmem_convert_options none = GMEM_CONVERT_OPTIONS_INIT;
+	struct gmem_convert_options copy;
+	int r;
+
+	if (result && gmem_check_out(result, GMEM_CONVERT_RESULT_1_0))
+		return gmem_bad(error, "The size of the result is invalid.");
+	if (state != GMEM_STATE_SHARED && state != GMEM_STATE_PRIVATE)
+		return gmem_bad(error, "Memory cannot be converted to state %u.", state);
+	if (!options)
+		return gmem_convert_range(vm, memory, start, end, state, &none, result, error);
+	r = gmem_copy_options(&copy, options, error);
+	if (r)
+		return r;
+	if (copy.flags & GMEM_CONVERT_ZERO && state == GMEM_STATE_PRIVATE)
+		return gmem_bad(error, "Memory that becomes private cannot be zeroed.");
+	if (memory)
+		copy.flags &= ~GMEM_CONVERT_BACKED; /* it is */
+	return gmem_convert_range(vm, memory, start, end, state, &copy, result, error);
+}
+
 PUBLIC int gmem_convert(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uint32_t state,
 			const struct gmem_convert_options *options,
 			struct gmem_convert_result *result, struct gmem_error *error)
@@ -547,7 +580,7 @@ PUBLIC int gmem_convert(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uint32
 	if (!bytes || (gpa | bytes) & (vm->page - 1) || gpa + bytes < gpa)
 		return gmem_bad(error, "%#llx bytes at %#llx are not a range of whole pages.",
 				(unsigned long long)bytes, (unsigned long long)gpa);
-	return gmem_convert_range(vm, NULL, gpa, gpa + bytes, state, options, result, error);
+	return convert(vm, NULL, gpa, gpa + bytes, state, options, result, error);
 }
 
 PUBLIC int gmem_convert_offset(struct gmem *memory, uint64_t offset, uint64_t bytes, uint32_t state,
@@ -558,6 +591,5 @@ PUBLIC int gmem_convert_offset(struct gmem *memory, uint64_t offset, uint64_t by
 
 	if (r)
 		return r;
-	return gmem_convert_range(memory->vm, memory, offset, offset + bytes, state, options,
-				  result, error);
+	return convert(memory->vm, memory, offset, offset + bytes, state, options, result, error);
 }

@@ -209,7 +209,7 @@ START_TEST(bad_numbers)
 	for (uint32_t state = 0; state < 10; state++)
 		if (state != GMEM_STATE_SHARED && state != GMEM_STATE_PRIVATE)
 			fails(EINVAL, gmem_convert(vm, GPA, PAGE, state, NULL, NULL, &err));
-	convert.flags = 2;
+	convert.flags = 4;
 	fails(EINVAL, gmem_convert(vm, GPA, PAGE, GMEM_STATE_SHARED, &convert, NULL, &err));
 	convert.flags = GMEM_CONVERT_ZERO;
 	fails(EINVAL, gmem_convert(vm, GPA, PAGE, GMEM_STATE_PRIVATE, &convert, NULL, &err));

@@ -2,6 +2,7 @@
 /* Exits as KVM hands them out. */
 #include "world.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define GPA (2 * MIB)
@@ -345,8 +346,8 @@ START_TEST(hypercalls)
 		ck_assert_uint_eq(decode(0), GMEM_EXIT_CONVERT);
 		ck_assert_uint_eq(ex.state, GMEM_STATE_SHARED);
 	}
-	/* From before the slot to behind it. */
-	hypercall(GPA - 4 * PAGE, 16, 16);
+	/* All of the slot. */
+	hypercall(GPA, SIZE / PAGE, 16);
 	ck_assert_int_eq(gmem_exit_handle(vm, &run, 0, &ex, NULL, &err), 0);
 	if (has_private()) {
 		ck_assert_uint_eq(run.hypercall.ret, 0);
@@ -394,6 +395,93 @@ START_TEST(bad_hypercalls)
 }
 END_TEST
 
+static void asks(uint64_t gpa, uint64_t pages, uint64_t attributes, int result)
+{
+	hypercall(gpa, pages, attributes);
+	err = (struct gmem_error)GMEM_ERROR_INIT;
+	ck_assert_int_eq(gmem_exit_handle(vm, &run, 0, &ex, NULL, &err), 0);
+	ck_assert_int_eq(ex.result, result);
+	ck_assert_int_eq(err.error, result);
+	ck_assert_int_eq((int64_t)run.hypercall.ret, result);
+}
+
+/* The guest is not told that memory is private which may be the VMM's; MMIO is shared. */
+START_TEST(unbacked_requests)
+{
+	const uint64_t after = GPA + SIZE, second = after + PAGE;
+	struct gmem_convert_options options = GMEM_CONVERT_OPTIONS_INIT;
+	struct gmem *other = memory_of(SIZE, GMEM_STATE_SHARED);
+	const int half = has_private() ? -EFAULT : -EOPNOTSUPP;
+	struct watcher *w = calloc(1, sizeof(*w));
+	unsigned int events;
+
+	ok(gmem_bind(other, 1, second, 0, SIZE, &err));
+	for (int listens = 0; listens < 2; listens++) {
+		if (listens)
+			ok(watch(vm, w));
+		events = w->events;
+		asks(0, 1, 16, -EFAULT);
+		says(GMEM_STEP_CONVERT, 0, GMEM_NOWHERE);
+		asks(after, 1, 16, -EFAULT);
+		says(GMEM_STEP_CONVERT, after, GMEM_NOWHERE);
+		asks(16 * MIB, 512, 16, -EFAULT);
+		asks(after - PAGE, 2, 16, half);
+		if (has_private())
+			says(GMEM_STEP_CONVERT, after, GMEM_NOWHERE);
+		asks(after - PAGE, 3, 16, half);
+		asks(GPA - PAGE, 2, 16, half);
+		if (has_private())
+			says(GMEM_STEP_CONVERT, GPA - PAGE, GMEM_NOWHERE);
+		asks(second + SIZE - PAGE, 2, 16, half);
+		/* With options it is the same. */
+		options.attempts = 2;
+		hypercall(after - PAGE, 2, 16);
+		ck_assert_int_eq(gmem_exit_handle(vm, &run, 0, &ex, &options, &err), 0);
+		ck_assert_int_eq(ex.result, half);
+		ck_assert_uint_eq(w->events, events);
+		for (uint64_t at = 0; at < SIZE; at += PAGE) {
+			ck_assert_uint_eq(state_at(GPA + at), GMEM_STATE_SHARED);
+			ck_assert_uint_eq(state_at(second + at), GMEM_STATE_SHARED);
+		}
+		asks(after, 1, 0, 0);
+		asks(after - PAGE, 3, 0, 0);
+		asks(16 * MIB, 512, 0, 0);
+		/* Two slots without a gap are backed. */
+		if (!has_private())
+			continue;
+		asks(GPA + PAGE, 2, 16, 0);
+		asks(GPA, SIZE / PAGE + 3, 0, 0);
+		ck_assert_uint_eq(state_at(GPA + PAGE), GMEM_STATE_SHARED);
+		ok(gmem_unbind(vm, 1, &err));
+		ok(gmem_bind(other, 1, after, 0, SIZE, &err));
+		asks(after - PAGE, 2, 16, 0);
+		ck_assert_uint_eq(state_at(after), GMEM_STATE_PRIVATE);
+		asks(after - PAGE, 2, 0, 0);
+		ok(gmem_unbind(vm, 1, &err));
+		ok(gmem_bind(other, 1, second, 0, SIZE, &err));
+	}
+	/* The VMM's own conversions ignore such addresses, unless it says otherwise. */
+	options.flags = GMEM_CONVERT_BACKED;
+	fails(EFAULT, gmem_convert(vm, after, PAGE, GMEM_STATE_PRIVATE, &options, NULL, &err));
+	ok(gmem_convert(vm, after, PAGE, GMEM_STATE_SHARED, &options, NULL, &err));
+	ok(gmem_convert(vm, after, PAGE, GMEM_STATE_PRIVATE, NULL, NULL, &err));
+	if (has_private()) {
+		fails(EFAULT, gmem_convert(vm, after - PAGE, 2 * PAGE, GMEM_STATE_PRIVATE, &options,
+					   NULL, &err));
+		/* What is named by offset is there, bound or not. */
+		ok(gmem_unbind(vm, 1, &err));
+		ok(gmem_convert_offset(other, 0, SIZE, GMEM_STATE_PRIVATE, &options, NULL, &err));
+		ck_assert_uint_eq(state_of(other, 0), GMEM_STATE_PRIVATE);
+		ok(gmem_convert(vm, GPA - PAGE, 2 * PAGE, GMEM_STATE_PRIVATE, NULL, NULL, &err));
+		ck_assert_uint_eq(state_at(GPA), GMEM_STATE_PRIVATE);
+	}
+	check_watcher(w);
+	ok(gmem_listener_remove(vm, w->listener));
+	gmem_unref(other);
+	free(w);
+}
+END_TEST
+
 START_TEST(completion)
 {
 	hypercall(GPA, 1, 16);
@@ -430,6 +518,7 @@ Suite *suite_exits(void)
 	tcase_add_test(tcase, untouched);
 	tcase_add_test(tcase, hypercalls);
 	tcase_add_test(tcase, bad_hypercalls);
+	tcase_add_test(tcase, unbacked_requests);
 	tcase_add_test(tcase, completion);
 	suite_add_tcase(suite, tcase);
 	return suite;

@@ -102,7 +102,7 @@ static void hypercall(void)
 	st.run.exit_reason = KVM_EXIT_HYPERCALL;
 	st.run.hypercall.nr = 12;
 	st.run.hypercall.args[0] = GPA;
-	st.run.hypercall.args[1] = 2 * SIZE / PAGE;
+	st.run.hypercall.args[1] = SIZE / PAGE;
 	st.run.hypercall.args[2] = has_private() ? 16 : 0;
 	st.run.hypercall.ret = 0x77;
 }

@@ -26,6 +26,7 @@
  *   called the function that runs it. A listener may call functions that query
  *   (gmem_lookup, gmem_next_range, gmem_stats, ...); functions that change the VM
  *   fail there with -EDEADLK.
+ * - No function may be called from a signal handler.
  * - The caller keeps ownership of the VM's descriptor and of its slot numbers.
  */
 

@@ -3,9 +3,11 @@
 #include "world.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <time.h>
 
 #define GPA (4 * MIB)
@@ -290,6 +292,71 @@ START_TEST(waits_through_signals)
 }
 END_TEST
 
+static sem_t dump;
+static atomic_uint dumps;
+
+static void ask_for_dump(int number)
+{
+	(void)number;
+	sem_post(&dump);
+}
+
+static void *dumps_state(void *data)
+{
+	struct gmem_range range = GMEM_RANGE_INIT;
+	struct gmem_stats stats = GMEM_STATS_INIT;
+
+	(void)data;
+	while (dumps < 100) {
+		while (sem_wait(&dump))
+			;
+		for (uint64_t at = 0; at < 2 * GPA; at += range.bytes) {
+			range.bytes = 0;
+			ck_assert_int_eq(gmem_next_range(vm, at, 2 * GPA, &range), 1);
+			ck_assert_uint_gt(range.bytes, 0);
+		}
+		ck_assert_int_eq(gmem_stats(memory, &stats, NULL), 0);
+		dumps++;
+	}
+	return NULL;
+}
+
+/* As gmem(7) advises: whatever the handler interrupts, another thread can tell what is so. */
+START_TEST(dumps_on_signal)
+{
+	const struct sigaction action = {.sa_handler = ask_for_dump, .sa_flags = SA_RESTART};
+	const struct itimerval ticks = {{0, 500}, {0, 500}}, none = {{0, 0}, {0, 0}};
+	sigset_t set;
+	pthread_t thread;
+
+	world_begin();
+	memory = memory_of(SIZE, GMEM_STATE_SHARED);
+	ck_assert_int_eq(sem_init(&dump, 0, 0), 0);
+	ck_assert_int_eq(sigaction(SIGALRM, &action, NULL), 0);
+	/* The handler runs in the thread that binds. */
+	sigemptyset(&set);
+	sigaddset(&set, SIGALRM);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	ck_assert_int_eq(pthread_create(&thread, NULL, dumps_state, NULL), 0);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	ck_assert_int_eq(setitimer(ITIMER_REAL, &ticks, NULL), 0);
+	while (dumps < 100) {
+		int r = gmem_bind(memory, 0, GPA, 0, SIZE, NULL);
+
+		if (r == -EINTR)
+			continue;
+		ck_assert_int_eq(r, 0);
+		while ((r = gmem_unbind(vm, 0, NULL)) == -EINTR)
+			;
+		ck_assert_int_eq(r, 0);
+	}
+	ck_assert_int_eq(setitimer(ITIMER_REAL, &none, NULL), 0);
+	pthread_join(thread, NULL);
+	gmem_unref(memory);
+	world_end();
+}
+END_TEST
+
 static void *flips(void *data)
 {
 	(void)data;
@@ -333,6 +400,7 @@ Suite *suite_threads(void)
 	tcase_add_test(tcase, all_at_once);
 	tcase_add_test(tcase, queries_do_not_wait);
 	tcase_add_test(tcase, waits_through_signals);
+	tcase_add_test(tcase, dumps_on_signal);
 	tcase_add_loop_test(tcase, allocates_one_side, 0, 20);
 	suite_add_tcase(suite, tcase);
 	return suite;

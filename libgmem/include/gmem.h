@@ -389,10 +389,11 @@ struct gmem_event {
 
 /*
  * A listener maps shared memory for devices (VFIO, vhost). An event is about a run of one
- * state in one slot; there are no events for memory that is not bound.
- * To private or unbacked: unmap in prepare, map again in rollback. To shared: map in
- * commit, as the memory is not shared before. prepare may refuse with a negative errno (a
- * positive value is taken as -EINVAL); commit and rollback cannot fail. Each may be NULL.
+ * state in one slot; there are no events for memory that is not bound. From shared to shared
+ * it is discarded: its pages are freed, and others come in their place.
+ * From shared: unmap in prepare, map again in rollback. To shared: map in commit, as the
+ * memory, or what is in it afterwards, is not there before. prepare may refuse with a negative
+ * errno (a positive value is taken as -EINVAL); commit and rollback cannot fail. Each may be NULL.
  */
 struct gmem_listener_ops {
 	size_t size;
@@ -523,7 +524,8 @@ int gmem_stats(struct gmem *memory, struct gmem_stats *ret_stats, struct gmem_er
 /* --- contents */
 
 /*
- * Free the pages of a range, in both files in dual mode. It reads as zero; its state stays. Huge
+ * Free the pages of a range, in both files in dual mode. It reads as zero; its state stays.
+ * Listeners are told of what is shared of it; if one refuses, nothing is freed. Huge
  * pages are not reserved any more: an access raises SIGBUS if the kernel has none left then.
  */
 int gmem_discard(struct gmem *memory, uint64_t offset, uint64_t bytes, struct gmem_error *error);

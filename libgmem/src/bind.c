@@ -127,19 +127,6 @@ static void insert(struct gmem_vm *vm, const struct piece *b)
 	pthread_rwlock_unlock(&vm->lock);
 }
 
-/* What of it is shared: that comes, or goes. */
-static int plan_and_prepare(const struct news *news, const struct piece *b,
-			    struct gmem_error *error)
-{
-	bool any = false;
-	int r;
-
-	if (!gmem_is_news(news))
-		return 0;
-	r = gmem_plan(b, GMEM_STATE_SHARED, &any, error);
-	return r ? r : gmem_prepare(news, b, error);
-}
-
 static int cannot_create(const struct piece *b, int r, struct gmem_error *error)
 {
 	return gmem_fail(error, GMEM_STEP_BIND, r, b->gpa, b->offset,
@@ -164,7 +151,7 @@ static int bind_locked(struct gmem_vm *vm, const struct piece *b, struct gmem_er
 	r = backend->bind ? try_slot(vm, b) : 0;
 	if (r < 0)
 		return cannot_create(b, r, error);
-	r = plan_and_prepare(&news, b, error);
+	r = gmem_prepare_shared(&news, b, error);
 	if (r)
 		return r;
 	/* Before the slot, which no vCPU then sees in a wrong state. */
@@ -221,7 +208,7 @@ static int unbind_locked(struct gmem_vm *vm, size_t i, struct gmem_error *error)
 	const struct piece b = vm->bindings[i];
 	int r;
 
-	r = plan_and_prepare(&news, &b, error);
+	r = gmem_prepare_shared(&news, &b, error);
 	if (r)
 		return r;
 	r = gmem_delete_slot(vm, &b);

@@ -383,6 +383,8 @@ static inline bool gmem_is_news(const struct news *news)
 
 /* Of the planned runs of a bound piece. If one is refused, those before it are rolled back. */
 int gmem_prepare(const struct news *news, const struct piece *p, struct gmem_error *error);
+/* Of what of it is shared, which becomes the plan. */
+int gmem_prepare_shared(const struct news *news, const struct piece *p, struct gmem_error *error);
 void gmem_commit(const struct news *news, const struct piece *p);
 void gmem_roll_back(const struct news *news, const struct piece *p);
 /* Of all of a piece, planned or not. */

@@ -100,6 +100,17 @@ int gmem_prepare(const struct news *news, const struct piece *p, struct gmem_err
 	return 0;
 }
 
+int gmem_prepare_shared(const struct news *news, const struct piece *p, struct gmem_error *error)
+{
+	bool any = false;
+	int r;
+
+	if (!gmem_is_news(news))
+		return 0;
+	r = gmem_plan(p, GMEM_STATE_SHARED, &any, error);
+	return r ? r : gmem_prepare(news, p, error);
+}
+
 void gmem_commit_all(const struct news *news, const struct piece *p)
 {
 	const struct gmem_event event = event_of(news, p);
@@ -129,14 +140,11 @@ void gmem_roll_back(const struct news *news, const struct piece *p)
 static int add_locked(struct gmem_vm *vm, struct gmem_listener *listener, struct gmem_error *error)
 {
 	const struct news news = {vm, listener, GMEM_STATE_UNBACKED, GMEM_STATE_SHARED};
-	bool any = false;
 	size_t i;
 	int r;
 
 	for (i = 0; i < vm->nr_bindings; i++) {
-		r = gmem_plan(&vm->bindings[i], GMEM_STATE_SHARED, &any, error);
-		if (!r)
-			r = gmem_prepare(&news, &vm->bindings[i], error);
+		r = gmem_prepare_shared(&news, &vm->bindings[i], error);
 		if (r) {
 			while (i--)
 				gmem_roll_back(&news, &vm->bindings[i]);

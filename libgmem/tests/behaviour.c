@@ -430,6 +430,128 @@ START_TEST(contents)
 }
 END_TEST
 
+struct stage {
+	struct gmem *memory;
+	const volatile uint8_t *map;
+	unsigned int before, after, back;
+};
+
+/* What is mapped for a device is the old page until that is unmapped, and then the new one. */
+static bool has_page(const struct stage *s)
+{
+	return world->real ? s->map[0] == 0x55 : fake_populated(gmem_shared_fd(s->memory), 0);
+}
+
+static int before_discard(void *data, const struct gmem_event *event)
+{
+	struct stage *s = data;
+
+	if (event->from != event->to)
+		return 0;
+	ck_assert_uint_eq(event->from, GMEM_STATE_SHARED);
+	ck_assert(has_page(s));
+	s->before++;
+	return 0;
+}
+
+static void after_discard(void *data, const struct gmem_event *event)
+{
+	struct stage *s = data;
+
+	if (event->from != event->to)
+		return;
+	ck_assert(!has_page(s));
+	s->after++;
+}
+
+static void no_discard(void *data, const struct gmem_event *event)
+{
+	struct stage *s = data;
+
+	ck_assert_uint_eq(event->from, event->to);
+	ck_assert(has_page(s));
+	s->back++;
+}
+
+static bool always(void *data)
+{
+	return *(bool *)data;
+}
+
+/* Devices let go of pages before these are freed, and not where a listener refuses. */
+START_TEST(discard_is_told)
+{
+	static const struct gmem_listener_ops ops = {sizeof(ops), before_discard, after_discard,
+						     no_discard};
+	struct stage s = {.memory = memory_of(SIZE, GMEM_STATE_SHARED)};
+	struct watcher *w = calloc(1, sizeof(*w));
+	struct gmem_listener *listener;
+	unsigned int events;
+	bool refuse = false;
+	void *address = NULL;
+
+	ok(gmem_bind(s.memory, 0, GPA, 0, SIZE / 2, &err));
+	ok(gmem_bind(s.memory, 1, GPA + SIZE, SIZE / 2, SIZE / 2, &err));
+	ok(gmem_listener_add(vm, &ops, &s, &listener, &err));
+	w->refuse = always;
+	w->data = &refuse;
+	ok(watch(vm, w));
+	if (has_private())
+		ok(gmem_convert(vm, GPA + PAGE, PAGE, GMEM_STATE_PRIVATE, NULL, NULL, &err));
+	if (world->real) {
+		ok(gmem_map(s.memory, 0, SIZE, 0, &address, &err));
+		s.map = address;
+		*(volatile uint8_t *)address = 0x55;
+	} else {
+		ok(gmem_prealloc(s.memory, 0, PAGE, NULL, NULL, NULL, &err));
+	}
+	events = w->events;
+	refuse = true;
+	fails(EBUSY, gmem_discard(s.memory, 0, SIZE, &err));
+	says(GMEM_STEP_PREPARE, GPA, 0);
+	ck_assert(has_page(&s));
+	ck_assert_uint_eq(s.before, 1);
+	ck_assert_uint_eq(s.back, 1);
+	check_watcher(w);
+	refuse = false;
+	if (!world->real) {
+		fake_fail_on("fallocate", 1, 1, -EIO);
+		fails(EIO, gmem_discard(s.memory, 0, SIZE, &err));
+		says(GMEM_STEP_DISCARD, GPA, 0);
+		ck_assert_uint_eq(s.before, has_private() ? 4 : 3);
+		ck_assert_uint_eq(s.back, s.before);
+		check_watcher(w);
+		events = w->events;
+		s.before = s.back = 1;
+	}
+	ok(gmem_discard(s.memory, 0, SIZE, &err));
+	ck_assert(!has_page(&s));
+	/* One event for each run of shared memory in a slot. */
+	ck_assert_uint_eq(w->events, events + (has_private() ? 3 : 2));
+	ck_assert_uint_eq(s.before, has_private() ? 4 : 3);
+	ck_assert_uint_eq(s.after, has_private() ? 3 : 2);
+	ck_assert_uint_eq(s.back, 1);
+	check_watcher(w);
+	/* Nobody has private memory, or what is not bound. */
+	events = w->events;
+	if (has_private()) {
+		ok(gmem_discard(s.memory, PAGE, PAGE, &err));
+		ck_assert_uint_eq(w->events, events);
+	}
+	ok(gmem_unbind(vm, 1, &err));
+	events = w->events;
+	ok(gmem_discard(s.memory, SIZE / 2, SIZE / 2, &err));
+	ck_assert_uint_eq(w->events, events);
+	check_watcher(w);
+	ok(gmem_listener_remove(vm, w->listener));
+	ok(gmem_listener_remove(vm, listener));
+	if (address)
+		unmap(address, SIZE);
+	gmem_unref(s.memory);
+	free(w);
+}
+END_TEST
+
 START_TEST(statistics)
 {
 	struct gmem *memory = memory_of(SIZE, GMEM_STATE_SHARED);
@@ -871,6 +993,7 @@ Suite *suite_behaviour(void)
 	tcase_add_test(tcase, converting);
 	tcase_add_test(tcase, converting_unbound);
 	tcase_add_test(tcase, contents);
+	tcase_add_test(tcase, discard_is_told);
 	tcase_add_test(tcase, statistics);
 	tcase_add_test(tcase, policy);
 	tcase_add_test(tcase, preallocation);

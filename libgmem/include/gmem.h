@@ -27,6 +27,8 @@
  *   (gmem_lookup, gmem_next_range, gmem_stats, ...); functions that change the VM
  *   fail there with -EDEADLK.
  * - No function may be called from a signal handler.
+ * - No function is a cancellation point. A thread that can be cancelled asynchronously must
+ *   not call any.
  * - The caller keeps ownership of the VM's descriptor and of its slot numbers.
  */
 

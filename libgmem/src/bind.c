@@ -194,11 +194,11 @@ PUBLIC int gmem_bind(struct gmem *memory, uint32_t slot, uint64_t gpa, uint64_t 
 	if (gpa % vm->page || gpa + bytes < gpa)
 		return gmem_bad(error, "Address %#llx is not page aligned, or the range wraps.",
 				(unsigned long long)gpa);
-	r = gmem_begin_change(vm, error);
+	r = gmem_begin_work(vm, error);
 	if (r)
 		return r;
 	r = bind_locked(vm, &b, error);
-	gmem_end_change(vm);
+	gmem_end_work(vm);
 	return r;
 }
 
@@ -237,7 +237,7 @@ PUBLIC int gmem_unbind(struct gmem_vm *vm, uint32_t slot, struct gmem_error *err
 
 	if (!vm || !gmem_error_ok(error))
 		return gmem_bad(error, "The VM is NULL.");
-	r = gmem_begin_change(vm, error);
+	r = gmem_begin_work(vm, error);
 	if (r)
 		return r;
 	for (i = 0; i < vm->nr_bindings && vm->bindings[i].slot != slot; i++)
@@ -247,6 +247,6 @@ PUBLIC int gmem_unbind(struct gmem_vm *vm, uint32_t slot, struct gmem_error *err
 	else
 		r = gmem_fail(error, GMEM_STEP_BIND, -ENOENT, GMEM_NOWHERE, GMEM_NOWHERE,
 			      "Slot %u is not bound by this library.", slot);
-	gmem_end_change(vm);
+	gmem_end_work(vm);
 	return r;
 }

@@ -84,11 +84,11 @@ PUBLIC int gmem_discard(struct gmem *memory, uint64_t offset, uint64_t bytes,
 
 	r = gmem_check_file_range(memory, offset, bytes, error);
 	if (!r)
-		r = gmem_begin_change(memory->vm, error);
+		r = gmem_begin_work(memory->vm, error);
 	if (r)
 		return r;
 	r = discard_locked(memory, offset, bytes, error);
-	gmem_end_change(memory->vm);
+	gmem_end_work(memory->vm);
 	if (!r)
 		gmem_log(memory->vm, "discarded %#llx bytes at offset %#llx",
 			 (unsigned long long)bytes, (unsigned long long)offset);
@@ -111,7 +111,7 @@ PUBLIC int gmem_zero(struct gmem *memory, uint64_t offset, uint64_t bytes, struc
 	if (why)
 		return gmem_fail(error, GMEM_STEP_DISCARD, -EOPNOTSUPP, GMEM_NOWHERE, offset, "%s",
 				 why);
-	r = gmem_begin_change(vm, error);
+	r = gmem_begin_work(vm, error);
 	if (r)
 		return r;
 	r = vm->sys->fallocate(memory->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset,
@@ -120,7 +120,7 @@ PUBLIC int gmem_zero(struct gmem *memory, uint64_t offset, uint64_t bytes, struc
 		gmem_fail(error, GMEM_STEP_DISCARD, r, gmem_gpa_of(memory, offset), offset,
 			  "Cannot zero %#llx bytes at %#llx (errno %d).", (unsigned long long)bytes,
 			  (unsigned long long)offset, -r);
-	gmem_end_change(vm);
+	gmem_end_work(vm);
 	if (r >= 0)
 		gmem_log(vm, "zeroed %#llx bytes at offset %#llx", (unsigned long long)bytes,
 			 (unsigned long long)offset);

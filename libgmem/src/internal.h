@@ -91,6 +91,7 @@ struct gmem_vm {
 	void *log_data;
 	sem_t change;		  /* one at a time changes the VM's memory */
 	atomic_uintptr_t changer; /* who holds it: gmem_self(), or 0 */
+	int changer_cancel;	  /* gmem_begin_work(): the cancel state that it gets back */
 	pthread_rwlock_t lock;
 	struct piece *bindings; /* by address */
 	size_t nr_bindings;
@@ -174,6 +175,7 @@ int gmem_vm_new_sys(int vm_fd, const struct gmem_vm_options *options, struct gme
 		    struct gmem_error *error, const struct gmem_sys *sys);
 void gmem_vm_put(struct gmem_vm *vm);
 int gmem_cannot_change(struct gmem_error *error);
+void gmem_wait_for_change(struct gmem_vm *vm);
 void gmem_log(const struct gmem_vm *vm, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
@@ -344,6 +346,24 @@ static inline uintptr_t gmem_self(void)
 }
 
 /*
+ * The thread is not cancelled until gmem_end_uncancelled(): it would leave behind what it
+ * holds, or has opened. close(), fallocate() and what callbacks do are cancellation points;
+ * ioctl(), which converts, is none.
+ */
+static inline int gmem_begin_uncancelled(void)
+{
+	int state;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	return state;
+}
+
+static inline void gmem_end_uncancelled(int state)
+{
+	pthread_setcancelstate(state, &state);
+}
+
+/*
  * A callback that calls back is told so, and does not hang. By hand, since a mutex
  * that checks for that costs twice as much, and conversions are short. A semaphore,
  * since one that nobody waits for costs half of what a plain mutex does, and less yet if it
@@ -355,8 +375,8 @@ static inline int gmem_begin_change(struct gmem_vm *vm, struct gmem_error *error
 
 	if (atomic_load_explicit(&vm->changer, memory_order_relaxed) == self)
 		return gmem_cannot_change(error);
-	while (sem_trywait(&vm->change) && sem_wait(&vm->change))
-		; /* a signal came */
+	if (sem_trywait(&vm->change))
+		gmem_wait_for_change(vm);
 	atomic_store_explicit(&vm->changer, self, memory_order_relaxed);
 	return 0;
 }
@@ -365,6 +385,27 @@ static inline void gmem_end_change(struct gmem_vm *vm)
 {
 	atomic_store_explicit(&vm->changer, 0, memory_order_relaxed);
 	sem_post(&vm->change);
+}
+
+/* The same around what has cancellation points. */
+static inline int gmem_begin_work(struct gmem_vm *vm, struct gmem_error *error)
+{
+	const int cancel = gmem_begin_uncancelled();
+	int r = gmem_begin_change(vm, error);
+
+	if (r)
+		gmem_end_uncancelled(cancel);
+	else
+		vm->changer_cancel = cancel;
+	return r;
+}
+
+static inline void gmem_end_work(struct gmem_vm *vm)
+{
+	const int cancel = vm->changer_cancel;
+
+	gmem_end_change(vm);
+	gmem_end_uncancelled(cancel);
 }
 
 /* listener.c */

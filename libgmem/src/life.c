@@ -29,8 +29,8 @@ static const char *reason(int r, unsigned long request)
 	}
 }
 
-static int take_over(struct gmem *from, struct gmem_vm *vm, unsigned long request,
-		     struct gmem **ret_memory, struct gmem_error *error)
+static int create(struct gmem *from, struct gmem_vm *vm, unsigned long request,
+		  struct gmem **ret_memory, struct gmem_error *error)
 {
 	struct kvm_gmem_link args = {.fd = (uint32_t)from->fd};
 	struct gmem *memory;
@@ -54,6 +54,16 @@ static int take_over(struct gmem *from, struct gmem_vm *vm, unsigned long reques
 	}
 	*ret_memory = memory;
 	return 0;
+}
+
+static int take_over(struct gmem *from, struct gmem_vm *vm, unsigned long request,
+		     struct gmem **ret_memory, struct gmem_error *error)
+{
+	const int cancel = gmem_begin_uncancelled();
+	int r = create(from, vm, request, ret_memory, error);
+
+	gmem_end_uncancelled(cancel);
+	return r;
 }
 
 PUBLIC int gmem_relink(struct gmem *memory, struct gmem_vm *vm, struct gmem **ret_memory,
@@ -84,7 +94,7 @@ PUBLIC int gmem_freeze(struct gmem *memory, struct gmem_error *error)
 	r = check_life(memory, vm, GMEM_CAP_CLONE, GMEM_STEP_FREEZE, error);
 	if (r)
 		return r;
-	r = gmem_begin_change(vm, error);
+	r = gmem_begin_work(vm, error);
 	if (r)
 		return r;
 	r = vm->sys->ioctl(memory->fd, KVM_GMEM_FREEZE, &args);
@@ -97,7 +107,7 @@ PUBLIC int gmem_freeze(struct gmem *memory, struct gmem_error *error)
 					    : "Cannot freeze the memory (errno %d).",
 			  -r);
 	}
-	gmem_end_change(vm);
+	gmem_end_work(vm);
 	if (r < 0)
 		return r;
 	gmem_log(vm, "froze %llu bytes", (unsigned long long)memory->bytes);

@@ -182,10 +182,10 @@ PUBLIC int gmem_listener_add(struct gmem_vm *vm, const struct gmem_listener_ops 
 				 "Not enough memory for a listener.");
 	listener->ops = copy;
 	listener->data = data;
-	r = gmem_begin_change(vm, error);
+	r = gmem_begin_work(vm, error);
 	if (!r) {
 		r = add_locked(vm, listener, error);
-		gmem_end_change(vm);
+		gmem_end_work(vm);
 	}
 	if (r)
 		vm->sys->release(listener);
@@ -203,7 +203,7 @@ PUBLIC int gmem_listener_remove(struct gmem_vm *vm, struct gmem_listener *listen
 
 	if (!vm || !listener)
 		return -EINVAL;
-	r = gmem_begin_change(vm, NULL);
+	r = gmem_begin_work(vm, NULL);
 	if (r)
 		return r;
 	for (known = vm->first; known && known != listener; known = known->next)
@@ -218,7 +218,7 @@ PUBLIC int gmem_listener_remove(struct gmem_vm *vm, struct gmem_listener *listen
 		else
 			vm->last = known->prev;
 	}
-	gmem_end_change(vm);
+	gmem_end_work(vm);
 	if (!known)
 		return -ENOENT;
 	vm->sys->release(known);

@@ -118,6 +118,7 @@ void gmem_release(struct gmem *memory)
 {
 	struct gmem_vm *vm = memory->vm;
 	const struct gmem_sys *sys = vm->sys;
+	const int cancel = gmem_begin_uncancelled();
 
 	if (memory->map)
 		sys->munmap(memory->map, memory->bytes);
@@ -128,6 +129,7 @@ void gmem_release(struct gmem *memory)
 	gmem_notes_release(memory);
 	sys->release(memory);
 	gmem_vm_put(vm);
+	gmem_end_uncancelled(cancel);
 }
 
 static int advise(const struct gmem_sys *sys, void *address, size_t bytes, uint64_t flags)
@@ -231,13 +233,37 @@ int gmem_reserve(struct gmem_vm *vm, uint64_t bytes, const struct gmem_backend *
 	return 0;
 }
 
+static int create(struct gmem_vm *vm, uint64_t bytes, const struct gmem_backend *backend,
+		  const struct gmem_options *opt, struct gmem **ret_memory,
+		  struct gmem_error *error)
+{
+	struct gmem *memory;
+	int r;
+
+	r = gmem_reserve(vm, bytes, backend, &memory, error);
+	if (r)
+		return r;
+	if (opt->huge_page)
+		memory->page = opt->huge_page;
+	r = backend->create(memory, opt->initial, error);
+	if (!r && backend->map)
+		r = backend->map(memory, error);
+	if (r) {
+		gmem_release(memory);
+		return r;
+	}
+	gmem_log(vm, "created %llu bytes, %s mode, initially %s", (unsigned long long)bytes,
+		 backend->name, opt->initial == GMEM_STATE_PRIVATE ? "private" : "shared");
+	*ret_memory = memory;
+	return 0;
+}
+
 PUBLIC int gmem_new(struct gmem_vm *vm, uint64_t bytes, const struct gmem_options *options,
 		    struct gmem **ret_memory, struct gmem_error *error)
 {
 	struct gmem_options opt = GMEM_OPTIONS_INIT;
 	const struct gmem_backend *backend = NULL;
-	struct gmem *memory;
-	int r;
+	int cancel, r;
 
 	if (!vm || !ret_memory || !gmem_error_ok(error))
 		return gmem_bad(error, "The VM or the pointer to the result is NULL.");
@@ -271,22 +297,10 @@ PUBLIC int gmem_new(struct gmem_vm *vm, uint64_t bytes, const struct gmem_option
 	if (r)
 		return r;
 
-	r = gmem_reserve(vm, bytes, backend, &memory, error);
-	if (r)
-		return r;
-	if (opt.huge_page)
-		memory->page = opt.huge_page;
-	r = backend->create(memory, opt.initial, error);
-	if (!r && backend->map)
-		r = backend->map(memory, error);
-	if (r) {
-		gmem_release(memory);
-		return r;
-	}
-	gmem_log(vm, "created %llu bytes, %s mode, initially %s", (unsigned long long)bytes,
-		 backend->name, opt.initial == GMEM_STATE_PRIVATE ? "private" : "shared");
-	*ret_memory = memory;
-	return 0;
+	cancel = gmem_begin_uncancelled();
+	r = create(vm, bytes, backend, &opt, ret_memory, error);
+	gmem_end_uncancelled(cancel);
+	return r;
 }
 
 PUBLIC struct gmem *gmem_ref(struct gmem *memory)

@@ -295,9 +295,9 @@ static int allocate_as_task(struct gmem *memory, uint64_t offset, uint64_t bytes
 	return r;
 }
 
-PUBLIC int gmem_prealloc(struct gmem *memory, uint64_t offset, uint64_t bytes,
-			 const struct bitmask *nodes, gmem_progress_fn progress, void *data,
-			 struct gmem_error *error)
+static int prealloc(struct gmem *memory, uint64_t offset, uint64_t bytes,
+		    const struct bitmask *nodes, gmem_progress_fn progress, void *data,
+		    struct gmem_error *error)
 {
 	unsigned long words[GMEM_NODE_WORDS];
 	int r;
@@ -320,6 +320,17 @@ PUBLIC int gmem_prealloc(struct gmem *memory, uint64_t offset, uint64_t bytes,
 	if (!r)
 		gmem_log(memory->vm, "allocated %#llx bytes at offset %#llx",
 			 (unsigned long long)bytes, (unsigned long long)offset);
+	return r;
+}
+
+PUBLIC int gmem_prealloc(struct gmem *memory, uint64_t offset, uint64_t bytes,
+			 const struct bitmask *nodes, gmem_progress_fn progress, void *data,
+			 struct gmem_error *error)
+{
+	const int cancel = gmem_begin_uncancelled();
+	int r = prealloc(memory, offset, bytes, nodes, progress, data, error);
+
+	gmem_end_uncancelled(cancel);
 	return r;
 }
 

@@ -23,6 +23,7 @@ struct change {
 	int32_t residue_error;
 	int undone;	   /* why something could not be undone, or 0 */
 	uint32_t attempts; /* that were begun */
+	int cancel;	   /* planned: the cancel state that the thread gets back */
 };
 
 /* The pieces of a target, one after the other; those that cannot be converted do not change. */
@@ -388,6 +389,8 @@ __attribute__((noinline)) static int begin(struct change *c, struct gmem_error *
 	bool any = false;
 	int r;
 
+	/* The kernel's conversion alone is no cancellation point; what is around it is. */
+	c->cancel = gmem_begin_uncancelled();
 	r = plan(c, &any, error);
 	if (r || !any)
 		return r;
@@ -401,14 +404,15 @@ __attribute__((noinline)) static int begin(struct change *c, struct gmem_error *
 }
 
 /* What follows it. */
-__attribute__((noinline)) static void end(struct change *c, int r)
+__attribute__((noinline)) static void end(struct change *c, bool any, int r)
 {
-	if (r) {
+	if (any && r) {
 		roll_back(c, c->bound.nr);
-		return;
+	} else if (any) {
+		commit(c);
+		discard_unused(c);
 	}
-	commit(c);
-	discard_unused(c);
+	gmem_end_uncancelled(c->cancel);
 }
 
 static int try_once(struct change *c, struct gmem_error *error)
@@ -422,8 +426,8 @@ static int try_once(struct change *c, struct gmem_error *error)
 	if (any)
 		r = convert_pieces(c, error);
 	note(c, r);
-	if (c->planned && any)
-		end(c, r);
+	if (c->planned)
+		end(c, any, r);
 	return r;
 }
 
@@ -476,11 +480,16 @@ static inline int attempt(struct change *c, uint64_t deadline, struct gmem_error
 static bool pause_between(const struct gmem_sys *sys, const struct gmem_convert_options *opt)
 {
 	const uint64_t ns = (uint64_t)opt->pause_us * 1000;
+	int cancel;
 
 	if (opt->deadline_ns && sys->now() + ns > opt->deadline_ns)
 		return false;
-	if (ns)
-		sys->pause(ns);
+	if (!ns)
+		return true;
+	/* Nothing is held, but the caller was not told what came of the attempt before. */
+	cancel = gmem_begin_uncancelled();
+	sys->pause(ns);
+	gmem_end_uncancelled(cancel);
 	return true;
 }
 

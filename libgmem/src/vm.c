@@ -25,26 +25,11 @@ static int init_locks(struct gmem_vm *vm)
 	return -r;
 }
 
-int gmem_vm_new_sys(int vm_fd, const struct gmem_vm_options *options, struct gmem_vm **ret_vm,
-		    struct gmem_error *error, const struct gmem_sys *sys)
+static int create(int vm_fd, const struct gmem_vm_options *opt, struct gmem_vm **ret_vm,
+		  struct gmem_error *error, const struct gmem_sys *sys)
 {
-	struct gmem_vm_options opt = GMEM_VM_OPTIONS_INIT;
 	struct gmem_vm *vm;
 	int r;
-
-	if (!gmem_error_ok(error) || !ret_vm)
-		return gmem_bad(error, "The pointer to the result is NULL.");
-	if (vm_fd < 0)
-		return gmem_bad(error, "%d is not a descriptor of a VM.", vm_fd);
-	if (options) {
-		r = gmem_copy_in(&opt, sizeof(opt), GMEM_VM_OPTIONS_1_0, options);
-		if (r)
-			return gmem_fail(
-				error, GMEM_STEP_ARGUMENTS, r, GMEM_NOWHERE, GMEM_NOWHERE,
-				"The size of the options, or what follows them, is invalid.");
-	}
-	if (opt.flags & ~GMEM_VM_MAP_GPA_RANGE)
-		return gmem_bad(error, "Unknown flags %#llx.", (unsigned long long)opt.flags);
 
 	vm = sys->alloc(1, sizeof(*vm));
 	if (!vm)
@@ -61,7 +46,7 @@ int gmem_vm_new_sys(int vm_fd, const struct gmem_vm_options *options, struct gme
 	}
 
 	r = gmem_probe(vm, error);
-	if (!r && opt.flags & GMEM_VM_MAP_GPA_RANGE) {
+	if (!r && opt->flags & GMEM_VM_MAP_GPA_RANGE) {
 		struct kvm_enable_cap cap = {
 			.cap = KVM_CAP_EXIT_HYPERCALL,
 			.args = {UINT64_C(1) << 12 /* KVM_HC_MAP_GPA_RANGE */},
@@ -85,6 +70,32 @@ int gmem_vm_new_sys(int vm_fd, const struct gmem_vm_options *options, struct gme
 	}
 	*ret_vm = vm;
 	return 0;
+}
+
+int gmem_vm_new_sys(int vm_fd, const struct gmem_vm_options *options, struct gmem_vm **ret_vm,
+		    struct gmem_error *error, const struct gmem_sys *sys)
+{
+	struct gmem_vm_options opt = GMEM_VM_OPTIONS_INIT;
+	int cancel, r;
+
+	if (!gmem_error_ok(error) || !ret_vm)
+		return gmem_bad(error, "The pointer to the result is NULL.");
+	if (vm_fd < 0)
+		return gmem_bad(error, "%d is not a descriptor of a VM.", vm_fd);
+	if (options) {
+		r = gmem_copy_in(&opt, sizeof(opt), GMEM_VM_OPTIONS_1_0, options);
+		if (r)
+			return gmem_fail(
+				error, GMEM_STEP_ARGUMENTS, r, GMEM_NOWHERE, GMEM_NOWHERE,
+				"The size of the options, or what follows them, is invalid.");
+	}
+	if (opt.flags & ~GMEM_VM_MAP_GPA_RANGE)
+		return gmem_bad(error, "Unknown flags %#llx.", (unsigned long long)opt.flags);
+
+	cancel = gmem_begin_uncancelled();
+	r = create(vm_fd, &opt, ret_vm, error, sys);
+	gmem_end_uncancelled(cancel);
+	return r;
 }
 
 PUBLIC int gmem_vm_new(int vm_fd, const struct gmem_vm_options *options, struct gmem_vm **ret_vm,
@@ -120,10 +131,12 @@ static void drop(struct gmem_vm *vm, const struct piece *b)
 PUBLIC void gmem_vm_free(struct gmem_vm *vm)
 {
 	struct gmem_listener *listener, *next;
+	int cancel;
 	size_t i;
 
 	if (!vm)
 		return;
+	cancel = gmem_begin_uncancelled();
 	for (listener = vm->first; listener; listener = next) {
 		next = listener->next;
 		vm->sys->release(listener);
@@ -135,6 +148,7 @@ PUBLIC void gmem_vm_free(struct gmem_vm *vm)
 	vm->sys->release(vm->bindings);
 	vm->bindings = NULL;
 	gmem_vm_put(vm);
+	gmem_end_uncancelled(cancel);
 }
 
 PUBLIC int gmem_vm_caps(const struct gmem_vm *vm, uint64_t *ret_caps)
@@ -178,13 +192,26 @@ void gmem_log(const struct gmem_vm *vm, const char *format, ...)
 {
 	char message[256];
 	va_list args;
+	int cancel;
 
 	if (!vm->log)
 		return;
 	va_start(args, format);
 	vsnprintf(message, sizeof(message), format, args);
 	va_end(args);
+	cancel = gmem_begin_uncancelled();
 	vm->log(vm->log_data, message);
+	gmem_end_uncancelled(cancel);
+}
+
+/* sem_wait() is a cancellation point, and no function of the library is one. */
+void gmem_wait_for_change(struct gmem_vm *vm)
+{
+	const int cancel = gmem_begin_uncancelled();
+
+	while (sem_wait(&vm->change))
+		; /* a signal came */
+	gmem_end_uncancelled(cancel);
 }
 
 int gmem_cannot_change(struct gmem_error *error)

@@ -7,8 +7,11 @@
 #include "world.h"
 
 #include <numa.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #define GPA MIB
 #define SIZE (16 * PAGE)
@@ -1284,6 +1287,161 @@ START_TEST(logged)
 }
 END_TEST
 
+struct work {
+	void (*fn)(void *data);
+	void *data;
+	bool came_back;
+};
+
+/* A frame without buffers, since AddressSanitizer guards these, and nobody would end that. */
+static void *cancelled(void *data)
+{
+	struct work *work = data;
+
+	/* It is cancelled when it next comes to a cancellation point. */
+	pthread_cancel(pthread_self());
+	work->fn(work->data);
+	work->came_back = true;
+	pthread_testcancel();
+	return NULL;
+}
+
+static void log_with_point(void *data, const char *message)
+{
+	(void)data;
+	(void)message;
+	pthread_testcancel();
+}
+
+static int prepare_with_point(void *data, const struct gmem_event *event)
+{
+	(void)data;
+	(void)event;
+	pthread_testcancel();
+	return 0;
+}
+
+static void end_with_point(void *data, const struct gmem_event *event)
+{
+	(void)data;
+	(void)event;
+	pthread_testcancel();
+}
+
+static int progress_with_point(void *data, uint64_t so_far, uint64_t total)
+{
+	(void)data;
+	(void)so_far;
+	(void)total;
+	pthread_testcancel();
+	return 0;
+}
+
+static void check_not_cancelled(void (*fn)(void *data), void *data, const char *name)
+{
+	struct work work = {fn, data, false};
+	pthread_t thread;
+	void *end;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, cancelled, &work), 0);
+	pthread_join(thread, &end);
+	ck_assert_msg(work.came_back, "%s is a cancellation point", name);
+	ck_assert_msg(end == PTHREAD_CANCELED, "%s: the thread cannot be cancelled afterwards",
+		      name);
+}
+
+static void run_function(void *data)
+{
+	functions[*(int *)data].run();
+}
+
+/* Each function comes to its end, and what it held is not left behind. */
+START_TEST(not_cancelled)
+{
+	int f = _i;
+
+	begin(f);
+	ok(gmem_set_log(vm, log_with_point, NULL));
+	check_not_cancelled(run_function, &f, functions[f].name);
+	end(f, true);
+}
+END_TEST
+
+static void run_callbacks(void *data)
+{
+	const struct gmem_listener_ops ops = {sizeof(ops), prepare_with_point, end_with_point,
+					      end_with_point};
+	struct gmem_convert_options options = GMEM_CONVERT_OPTIONS_INIT;
+	struct gmem_listener *listener;
+
+	(void)data;
+	options.attempts = 3;
+	options.pause_us = 1;
+	ck_assert_int_eq(gmem_prealloc(st.one, 0, SIZE, NULL, progress_with_point, NULL, NULL), 0);
+	ck_assert_int_eq(gmem_listener_add(vm, &ops, NULL, &listener, NULL), 0);
+	gmem_convert(vm, GPA, SIZE, GMEM_STATE_PRIVATE, &options, NULL, NULL);
+	ck_assert_int_eq(gmem_discard(st.one, 0, SIZE, NULL), 0);
+	ck_assert_int_eq(gmem_unbind(vm, 0, NULL), 0);
+	ck_assert_int_eq(gmem_listener_remove(vm, listener), 0);
+}
+
+/* A listener's, progress', and between attempts. */
+START_TEST(callbacks_not_cancelled)
+{
+	begin(0);
+	bound();
+	fake_pin(gmem_shared_fd(st.one), 0, true);
+	check_not_cancelled(run_callbacks, NULL, "a callback");
+	/* Nobody holds anything. */
+	ok(gmem_discard(st.one, 0, SIZE, &err));
+	end(0, false);
+}
+END_TEST
+
+static int wait_to_be_seen(void *data, const struct gmem_event *event)
+{
+	const struct timespec moment = {0, 20000000};
+
+	(void)event;
+	atomic_store((atomic_bool *)data, true);
+	nanosleep(&moment, NULL);
+	return 0;
+}
+
+static void *discards_slowly(void *data)
+{
+	(void)data;
+	ck_assert_int_eq(gmem_discard(st.one, 0, PAGE, NULL), 0);
+	return NULL;
+}
+
+static void discard_after(void *data)
+{
+	while (!atomic_load((atomic_bool *)data))
+		;
+	ck_assert_int_eq(gmem_discard(st.two, 0, PAGE, NULL), 0);
+}
+
+/* For another thread's change. */
+START_TEST(wait_not_cancelled)
+{
+	atomic_bool inside = false;
+	const struct gmem_listener_ops ops = {sizeof(ops), wait_to_be_seen, NULL, NULL};
+	struct gmem_listener *listener;
+	pthread_t thread;
+
+	begin(0);
+	bound();
+	ok(gmem_listener_add(vm, &ops, &inside, &listener, &err));
+	inside = false;
+	pthread_create(&thread, NULL, discards_slowly, NULL);
+	check_not_cancelled(discard_after, &inside, "waiting");
+	pthread_join(thread, NULL);
+	ok(gmem_discard(st.one, 0, SIZE, &err));
+	end(0, false);
+}
+END_TEST
+
 /* --- for seccomp.c */
 
 const char *function_name(int f)
@@ -1316,6 +1474,9 @@ Suite *suite_failures(void)
 	tcase_add_loop_test(tcase, nth_allocation, 0, NR_FUNCTIONS);
 	tcase_add_test(tcase, no_allocation);
 	tcase_add_loop_test(tcase, logged, 0, NR_FUNCTIONS);
+	tcase_add_loop_test(tcase, not_cancelled, 0, NR_FUNCTIONS);
+	tcase_add_test(tcase, callbacks_not_cancelled);
+	tcase_add_test(tcase, wait_not_cancelled);
 	tcase_add_test(tcase, interrupted_prealloc);
 	tcase_add_test(tcase, one_attempt);
 	tcase_add_test(tcase, error_of_success);

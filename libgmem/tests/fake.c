@@ -553,8 +553,19 @@ static void failed_ioctl(int fd, unsigned long request, const void *arg)
 	}
 }
 
+/* What a thread that is to be cancelled does not come back from, by POSIX. */
+static void cancellation_point(const char *name)
+{
+	static const char *const points[] = {"close", "fallocate", "fcntl"};
+
+	for (size_t i = 0; i < sizeof(points) / sizeof(points[0]); i++)
+		if (!strcmp(name, points[i]))
+			pthread_testcancel();
+}
+
 #define ENTER(name)                                                                                \
 	int r_;                                                                                    \
+	cancellation_point(name);                                                                  \
 	pthread_mutex_lock(&lock);                                                                 \
 	r_ = call(name)
 
@@ -1365,6 +1376,7 @@ static uint64_t fake_now(void)
 
 static void fake_pause(uint64_t ns)
 {
+	pthread_testcancel();
 	pthread_mutex_lock(&lock);
 	count("clock_nanosleep");
 	slept += ns;

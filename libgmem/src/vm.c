@@ -13,13 +13,37 @@ PUBLIC void gmem_version(unsigned int *ret_major, unsigned int *ret_minor)
 		*ret_minor = GMEM_VERSION_MINOR;
 }
 
+/*
+ * glibc's lock lets lookers in as long as there are some, and who wants to change something may
+ * wait for ever. So whoever waits for the lookers keeps further ones out. No looker takes the
+ * lock twice, as it would then wait for itself. Changers do not keep lookers out for ever:
+ * there is one at a time, and only some of its work is under the lock.
+ */
+static int init_lock(struct gmem_vm *vm)
+{
+	pthread_rwlockattr_t attributes;
+	int r;
+
+	r = pthread_rwlockattr_init(&attributes);
+	if (r)
+		return r;
+#ifdef __GLIBC__
+	r = pthread_rwlockattr_setkind_np(&attributes,
+					  PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+#endif
+	if (!r)
+		r = pthread_rwlock_init(&vm->lock, &attributes);
+	pthread_rwlockattr_destroy(&attributes);
+	return r;
+}
+
 static int init_locks(struct gmem_vm *vm)
 {
 	int r;
 
 	if (sem_init(&vm->change, 0, 1))
 		return -errno;
-	r = pthread_rwlock_init(&vm->lock, NULL);
+	r = init_lock(vm);
 	if (r)
 		sem_destroy(&vm->change);
 	return -r;

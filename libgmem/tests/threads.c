@@ -3,6 +3,7 @@
 #include "world.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -292,6 +293,82 @@ START_TEST(waits_through_signals)
 }
 END_TEST
 
+static uint64_t nanoseconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t looks_until;
+
+/* Where changers starve they get through once this has come to its end. */
+static void *looks(void *data)
+{
+	struct gmem_location location = GMEM_LOCATION_INIT;
+	atomic_uint *looked = data;
+
+	while (!stop && nanoseconds() < looks_until) {
+		for (int i = 0; i < 100; i++) {
+			ck_assert_int_eq(gmem_lookup(vm, GPA + (unsigned)i % 64 * PAGE, &location),
+					 0);
+			gmem_unref(location.memory);
+		}
+		++*looked;
+	}
+	return NULL;
+}
+
+#define CHANGES 30
+
+/* Four threads that do nothing but look do not keep others from changing, nor these them. */
+START_TEST(nobody_starves)
+{
+	const uint64_t longest = UINT64_C(30000000000);
+	struct watcher *w = calloc(1, sizeof(*w));
+	atomic_uint looked[4] = {0};
+	pthread_t threads[4];
+	uint64_t began;
+
+	world_begin();
+	memory = memory_of(SIZE, GMEM_STATE_SHARED);
+	other = memory_of(SIZE, GMEM_STATE_SHARED);
+	ok(gmem_bind(memory, 0, GPA, 0, SIZE, &err));
+	ok(watch(vm, w));
+	stop = false;
+	began = nanoseconds();
+	looks_until = began + longest;
+	for (int i = 0; i < 4; i++)
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, looks, &looked[i]), 0);
+	for (int i = 0; i < 4; i++)
+		while (!looked[i])
+			sched_yield();
+	for (int i = 0; i < CHANGES; i++) {
+		unsigned int before = looked[i % 4];
+
+		if (has_private())
+			ok(gmem_convert(vm, GPA, PAGE,
+					i % 2 ? GMEM_STATE_SHARED : GMEM_STATE_PRIVATE, NULL, NULL,
+					&err));
+		ok(gmem_bind(other, 1, GPA + SIZE, 0, SIZE, &err));
+		ok(gmem_unbind(vm, 1, &err));
+		while (looked[i % 4] == before && nanoseconds() < looks_until)
+			sched_yield();
+	}
+	stop = true;
+	for (int i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	ck_assert_msg(nanoseconds() - began < longest, "%u changes take %llu ms", CHANGES,
+		      (unsigned long long)(nanoseconds() - began) / 1000000);
+	check_watcher(w);
+	gmem_unref(memory);
+	gmem_unref(other);
+	world_end();
+	free(w);
+}
+END_TEST
+
 static sem_t dump;
 static atomic_uint dumps;
 
@@ -399,6 +476,7 @@ Suite *suite_threads(void)
 	tcase_set_timeout(tcase, 120);
 	tcase_add_test(tcase, all_at_once);
 	tcase_add_test(tcase, queries_do_not_wait);
+	tcase_add_test(tcase, nobody_starves);
 	tcase_add_test(tcase, waits_through_signals);
 	tcase_add_test(tcase, dumps_on_signal);
 	tcase_add_loop_test(tcase, allocates_one_side, 0, 20);

@@ -56,23 +56,25 @@ struct gmem_listener;
 /* --- errors */
 
 /* The step that failed. */
-#define GMEM_STEP_ARGUMENTS UINT32_C(1) /* checking the arguments; nothing was tried */
-#define GMEM_STEP_PROBE UINT32_C(2)	/* probing the kernel */
-#define GMEM_STEP_RESERVE UINT32_C(3)	/* allocating memory for the library's own use */
-#define GMEM_STEP_CREATE UINT32_C(4)	/* creating a memory object */
-#define GMEM_STEP_MAP UINT32_C(5)	/* mapping it */
-#define GMEM_STEP_BIND UINT32_C(6)	/* changing a slot of the VM */
-#define GMEM_STEP_POLICY UINT32_C(7)	/* setting or reading a NUMA policy */
-#define GMEM_STEP_ALLOCATE UINT32_C(8)	/* allocating guest memory */
-#define GMEM_STEP_QUERY UINT32_C(9)	/* querying the kernel about the memory */
-#define GMEM_STEP_PREPARE UINT32_C(10)	/* preparing a conversion: a listener refused */
-#define GMEM_STEP_CONVERT UINT32_C(11)	/* converting in the kernel */
-#define GMEM_STEP_ROLLBACK UINT32_C(12) /* undoing a conversion: see gmem_convert(3) */
-#define GMEM_STEP_DISCARD UINT32_C(13)	/* freeing or zeroing contents */
-#define GMEM_STEP_EXIT UINT32_C(14)	/* handling an exit */
-#define GMEM_STEP_FREEZE UINT32_C(15)	/* freezing a memory object */
+enum gmem_step {
+	GMEM_STEP_ARGUMENTS = 1, /* checking the arguments; nothing was tried */
+	GMEM_STEP_PROBE = 2,	 /* probing the kernel */
+	GMEM_STEP_RESERVE = 3,	 /* allocating memory for the library's own use */
+	GMEM_STEP_CREATE = 4,	 /* creating a memory object */
+	GMEM_STEP_MAP = 5,	 /* mapping it */
+	GMEM_STEP_BIND = 6,	 /* changing a slot of the VM */
+	GMEM_STEP_POLICY = 7,	 /* setting or reading a NUMA policy */
+	GMEM_STEP_ALLOCATE = 8,	 /* allocating guest memory */
+	GMEM_STEP_QUERY = 9,	 /* querying the kernel about the memory */
+	GMEM_STEP_PREPARE = 10,	 /* preparing a conversion: a listener refused */
+	GMEM_STEP_CONVERT = 11,	 /* converting in the kernel */
+	GMEM_STEP_ROLLBACK = 12, /* undoing a conversion: see gmem_convert(3) */
+	GMEM_STEP_DISCARD = 13,	 /* freeing or zeroing contents */
+	GMEM_STEP_EXIT = 14,	 /* handling an exit */
+	GMEM_STEP_FREEZE = 15,	 /* freezing a memory object */
+};
 
-#define GMEM_NOWHERE UINT64_MAX /* no GPA or offset */
+#define GMEM_NOWHERE 0xffffffffffffffffULL /* no GPA or offset */
 
 struct gmem_error {
 	size_t size;	   /* sizeof(struct gmem_error); set by the caller */
@@ -95,27 +97,31 @@ void gmem_version(unsigned int *ret_major, unsigned int *ret_minor);
 /* --- a VM */
 
 /* Modes: how private and shared memory are provided. gmem(7) has a table. */
-#define GMEM_MODE_AUTO UINT32_C(0)	 /* the first of these that works */
-#define GMEM_MODE_INPLACE UINT32_C(1)	 /* the same pages; a conversion keeps contents */
-#define GMEM_MODE_ATTRIBUTES UINT32_C(2) /* the same, by Linux 7.4's ioctl, as announced */
-#define GMEM_MODE_DUAL UINT32_C(3)	 /* a guest_memfd beside a memfd; contents are lost */
-#define GMEM_MODE_SHARED UINT32_C(4)	 /* a guest_memfd all of which is shared, always */
-#define GMEM_MODE_PLAIN UINT32_C(5)	 /* a memfd in ordinary slots, all of it shared */
+enum gmem_mode {
+	GMEM_MODE_AUTO = 0,	  /* the first of these that works */
+	GMEM_MODE_INPLACE = 1,	  /* the same pages; a conversion keeps contents */
+	GMEM_MODE_ATTRIBUTES = 2, /* the same, by Linux 7.4's ioctl, as announced */
+	GMEM_MODE_DUAL = 3,	  /* a guest_memfd beside a memfd; contents are lost */
+	GMEM_MODE_SHARED = 4,	  /* a guest_memfd all of which is shared, always */
+	GMEM_MODE_PLAIN = 5,	  /* a memfd in ordinary slots, all of it shared */
+};
 
 /* Capabilities of a VM, found by probing. */
-#define GMEM_CAP_INPLACE (UINT64_C(1) << 0)	  /* GMEM_MODE_INPLACE */
-#define GMEM_CAP_DUAL (UINT64_C(1) << 1)	  /* GMEM_MODE_DUAL */
-#define GMEM_CAP_SHARED (UINT64_C(1) << 2)	  /* GMEM_MODE_SHARED */
-#define GMEM_CAP_PRIVATE (UINT64_C(1) << 3)	  /* this VM can have private memory */
-#define GMEM_CAP_POLICY (UINT64_C(1) << 4)	  /* mbind() places a guest_memfd's memory */
-#define GMEM_CAP_RANGES (UINT64_C(1) << 5)	  /* the kernel reports states, sizes and nodes */
-#define GMEM_CAP_ZERO (UINT64_C(1) << 6)	  /* gmem_zero() */
-#define GMEM_CAP_MEMORY_FAULT (UINT64_C(1) << 7)  /* KVM reports the address of memory faults */
-#define GMEM_CAP_MAP_GPA_RANGE (UINT64_C(1) << 8) /* a guest can ask for conversions */
-#define GMEM_CAP_LINK (UINT64_C(1) << 9)	  /* gmem_relink() */
-#define GMEM_CAP_CLONE (UINT64_C(1) << 10)	  /* gmem_freeze(), gmem_clone() */
-#define GMEM_CAP_ATTRIBUTES (UINT64_C(1) << 11)	  /* GMEM_MODE_ATTRIBUTES */
-#define GMEM_CAP_PLAIN (UINT64_C(1) << 12)	  /* GMEM_MODE_PLAIN */
+enum gmem_cap {
+	GMEM_CAP_INPLACE = 1 << 0,	 /* GMEM_MODE_INPLACE */
+	GMEM_CAP_DUAL = 1 << 1,		 /* GMEM_MODE_DUAL */
+	GMEM_CAP_SHARED = 1 << 2,	 /* GMEM_MODE_SHARED */
+	GMEM_CAP_PRIVATE = 1 << 3,	 /* this VM can have private memory */
+	GMEM_CAP_POLICY = 1 << 4,	 /* mbind() places a guest_memfd's memory */
+	GMEM_CAP_RANGES = 1 << 5,	 /* the kernel reports states, sizes and nodes */
+	GMEM_CAP_ZERO = 1 << 6,		 /* gmem_zero() */
+	GMEM_CAP_MEMORY_FAULT = 1 << 7,	 /* KVM reports the address of memory faults */
+	GMEM_CAP_MAP_GPA_RANGE = 1 << 8, /* a guest can ask for conversions */
+	GMEM_CAP_LINK = 1 << 9,		 /* gmem_relink() */
+	GMEM_CAP_CLONE = 1 << 10,	 /* gmem_freeze(), gmem_clone() */
+	GMEM_CAP_ATTRIBUTES = 1 << 11,	 /* GMEM_MODE_ATTRIBUTES */
+	GMEM_CAP_PLAIN = 1 << 12,	 /* GMEM_MODE_PLAIN */
+};
 
 struct gmem_vm_options {
 	size_t size;
@@ -127,7 +133,9 @@ struct gmem_vm_options {
 /* clang-format on */
 
 /* Let the guest ask for conversions: its hypercall KVM_HC_MAP_GPA_RANGE causes an exit. */
-#define GMEM_VM_MAP_GPA_RANGE (UINT64_C(1) << 0)
+enum gmem_vm_flag {
+	GMEM_VM_MAP_GPA_RANGE = 1 << 0,
+};
 
 /*
  * Create the context for a VM, and probe what the kernel can do for it. The caller created
@@ -171,9 +179,11 @@ int gmem_set_log(struct gmem_vm *vm, gmem_log_fn log, void *data);
 /* --- memory */
 
 /* The state of a range. */
-#define GMEM_STATE_UNBACKED UINT32_C(0) /* no memory of this library */
-#define GMEM_STATE_SHARED UINT32_C(1)	/* host and guest can access it */
-#define GMEM_STATE_PRIVATE UINT32_C(2)	/* the guest can access it, userspace cannot */
+enum gmem_state {
+	GMEM_STATE_UNBACKED = 0, /* no memory of this library */
+	GMEM_STATE_SHARED = 1,	 /* host and guest can access it */
+	GMEM_STATE_PRIVATE = 2,	 /* the guest can access it, userspace cannot */
+};
 
 struct gmem_options {
 	size_t size;
@@ -219,9 +229,11 @@ uint32_t gmem_mode(const struct gmem *memory);
 int gmem_fd(const struct gmem *memory);
 int gmem_shared_fd(const struct gmem *memory);
 
-#define GMEM_MAP_READONLY (UINT64_C(1) << 0)
-#define GMEM_MAP_DONTDUMP (UINT64_C(1) << 1) /* exclude it from core dumps */
-#define GMEM_MAP_DONTFORK (UINT64_C(1) << 2) /* do not inherit it on fork(2) */
+enum gmem_map_flag {
+	GMEM_MAP_READONLY = 1 << 0,
+	GMEM_MAP_DONTDUMP = 1 << 1, /* exclude it from core dumps */
+	GMEM_MAP_DONTFORK = 1 << 2, /* do not inherit it on fork(2) */
+};
 
 /*
  * Map shared memory. An access to a private page raises SIGBUS in GMEM_MODE_INPLACE and
@@ -268,10 +280,12 @@ int gmem_lookup(struct gmem_vm *vm, uint64_t gpa, struct gmem_location *ret_loca
 
 /* --- NUMA */
 
-#define GMEM_POLICY_DEFAULT UINT32_C(0)	   /* the policy of the allocating task */
-#define GMEM_POLICY_BIND UINT32_C(1)	   /* these nodes only */
-#define GMEM_POLICY_PREFERRED UINT32_C(2)  /* these nodes while they have free memory */
-#define GMEM_POLICY_INTERLEAVE UINT32_C(3) /* these nodes in turn, page by page */
+enum gmem_policy {
+	GMEM_POLICY_DEFAULT = 0,    /* the policy of the allocating task */
+	GMEM_POLICY_BIND = 1,	    /* these nodes only */
+	GMEM_POLICY_PREFERRED = 2,  /* these nodes while they have free memory */
+	GMEM_POLICY_INTERLEAVE = 3, /* these nodes in turn, page by page */
+};
 
 /*
  * Set the NUMA policy of a range. It applies to pages that are allocated from now on, and
@@ -332,13 +346,16 @@ struct gmem_convert_options {
  * of several slots fails, or one in that mode, pages that stayed or are private again may
  * have been zeroed.
  */
-#define GMEM_CONVERT_ZERO (UINT64_C(1) << 0)
-/*
- * To private, fail with -EFAULT if memory is not bound at each of the addresses. Set it where a
- * guest asks: it may not be told that memory is private which the library does not know. To
- * shared, addresses without a slot are ignored in any case: they may be those of a device.
- */
-#define GMEM_CONVERT_BACKED (UINT64_C(1) << 1)
+enum gmem_convert_flag {
+	GMEM_CONVERT_ZERO = 1 << 0,
+	/*
+	 * To private, fail with -EFAULT if memory is not bound at each of the addresses. Set it
+	 * where a guest asks: it may not be told that memory is private which the library does not
+	 * know. To shared, addresses without a slot are ignored in any case: they may be those of a
+	 * device.
+	 */
+	GMEM_CONVERT_BACKED = 1 << 1,
+};
 
 /* Written on success and on failure, unless the arguments are invalid. */
 struct gmem_convert_result {
@@ -419,15 +436,19 @@ int gmem_listener_remove(struct gmem_vm *vm, struct gmem_listener *listener);
 
 /* --- exits */
 
-#define GMEM_EXIT_OTHER UINT32_C(0)    /* not about memory: the caller handles it */
-#define GMEM_EXIT_CONVERT UINT32_C(1)  /* the guest requests a state, by hypercall or access */
-#define GMEM_EXIT_AGAIN UINT32_C(2)    /* it is in that state already: run the vCPU again */
-#define GMEM_EXIT_UNBACKED UINT32_C(3) /* an access to an address without a slot */
-#define GMEM_EXIT_POISON UINT32_C(4)   /* an access to a poisoned page */
-#define GMEM_EXIT_STUCK UINT32_C(5)    /* the same fault repeats without progress */
-#define GMEM_EXIT_INVALID UINT32_C(6)  /* an invalid request */
+enum gmem_exit_kind {
+	GMEM_EXIT_OTHER = 0,	/* not about memory: the caller handles it */
+	GMEM_EXIT_CONVERT = 1,	/* the guest requests a state, by hypercall or access */
+	GMEM_EXIT_AGAIN = 2,	/* it is in that state already: run the vCPU again */
+	GMEM_EXIT_UNBACKED = 3, /* an access to an address without a slot */
+	GMEM_EXIT_POISON = 4,	/* an access to a poisoned page */
+	GMEM_EXIT_STUCK = 5,	/* the same fault repeats without progress */
+	GMEM_EXIT_INVALID = 6,	/* an invalid request */
+};
 
-#define GMEM_EXIT_HYPERCALL (UINT32_C(1) << 0) /* the guest waits for the result */
+enum gmem_exit_flag {
+	GMEM_EXIT_HYPERCALL = 1 << 0, /* the guest waits for the result */
+};
 
 /* Number of repeats without progress after which GMEM_EXIT_AGAIN becomes GMEM_EXIT_STUCK. */
 #define GMEM_EXIT_REPEATS 64

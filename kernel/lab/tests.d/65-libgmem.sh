@@ -4,7 +4,7 @@
 step_title="libgmem: its tests on this machine, under sanitizers and valgrind"
 
 step_packages=(meson ninja-build pkg-config libnuma-dev check libsubunit-dev valgrind
-	clang gcovr python3 mandoc abigail-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross cmake g++)
+	clang gcovr python3 mandoc abigail-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross cmake g++ bindgen)
 
 step_exists()
 {

@@ -11,6 +11,8 @@
 #include <linux/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/swap.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
 
 #include "internal.h"
 
@@ -47,11 +49,11 @@ static bool gmem_in_use(int r)
  * no page table, no system call in flight.
  *
  * Folios that are just allocated sit in a per-CPU batch on their way to the
- * LRU, which holds a reference.  Flush this CPU's when a folio looks busy, once
- * a call, or all of them with @drain_all; see gmem_retry().
+ * LRU, which holds a reference.  Flush this CPU's when a folio looks busy, unless
+ * that has been @drained.  For those of other CPUs see gmem_retry().
  */
 static int gmem_check_idle(struct inode *inode, pgoff_t start, pgoff_t end,
-			   bool drain_all, bool *drained, pgoff_t *busy)
+			   bool *drained, pgoff_t *busy)
 {
 	int r;
 
@@ -60,27 +62,82 @@ static int gmem_check_idle(struct inode *inode, pgoff_t start, pgoff_t end,
 		if (!gmem_in_use(r) || *drained)
 			return r;
 		*drained = true;
-		if (drain_all)
-			lru_add_drain_all();
-		else
-			lru_add_drain();
+		lru_add_drain();
 	}
 
 	return 0;
 }
 
-/* How often to look again without the lock, while it is always another page. */
+/*
+ * Flushing the batches of all CPUs waits for what runs on each of them, and
+ * cannot be interrupted.  A worker does it, so that those who need it can be
+ * killed while they wait.  One flush serves all who asked before it began.
+ */
+static atomic_long_t gmem_flushes_begun;
+static unsigned long gmem_flushes_done;
+static DECLARE_WAIT_QUEUE_HEAD(gmem_flush_wait);
+
+static void gmem_flush_fn(struct work_struct *work)
+{
+	unsigned long nr = atomic_long_inc_return(&gmem_flushes_begun);
+
+	lru_add_drain_all();
+	/* Pairs with smp_load_acquire() in gmem_flushed(). */
+	smp_store_release(&gmem_flushes_done, nr);
+	wake_up_all(&gmem_flush_wait);
+}
+
+static DECLARE_WORK(gmem_flush_work, gmem_flush_fn);
+
+/* Has a flush ended that is later than the first @nr? */
+static bool gmem_flushed(unsigned long nr)
+{
+	/* Pairs with smp_store_release() in gmem_flush_fn(). */
+	return (long)(smp_load_acquire(&gmem_flushes_done) - nr) > 0;
+}
+
+/* Flush the batches of all CPUs.  Return early if a fatal signal arrives. */
+static void gmem_flush_all(void)
+{
+	unsigned long nr;
+
+	/*
+	 * Pairs with the barrier in atomic_long_inc_return(): a flush that is
+	 * not counted yet finds what is in the batches now.
+	 */
+	smp_mb();
+	nr = atomic_long_read(&gmem_flushes_begun);
+	queue_work(system_unbound_wq, &gmem_flush_work);
+	wait_event_killable(gmem_flush_wait, gmem_flushed(nr));
+}
+
+/* How often to look again, while it is always another page. */
 #define GMEM_RETRIES	4
 
 /**
  * struct gmem_try - attempts to find that nobody holds any page of a range
  * @nr: how many have failed
  * @busy: the page that was in the way of the last one
+ * @keep_off: they are counted in the inode's keep_off
  */
 struct gmem_try {
 	unsigned int nr;
 	pgoff_t busy;
+	bool keep_off;
 };
+
+/*
+ * Drop invalidate_lock after an attempt that ended with @r.  If that was because
+ * of a page in use, set keep_off before: whoever gets the lock next sees it.
+ */
+static void gmem_try_unlock(struct gmem_inode *gi, struct gmem_try *try, int r)
+{
+	if (gmem_in_use(r) && !try->keep_off) {
+		atomic_inc(&gi->keep_off);
+		try->keep_off = true;
+	}
+	filemap_invalidate_unlock(gi->vfs_inode.i_mapping);
+}
 
 /*
  * Tell whether to try again after *@r; otherwise *@r is what to return.  The
@@ -95,8 +152,10 @@ struct gmem_try {
  *
  * If the same page is still busy after that, somebody really uses it.  If it is
  * another one, or the page was freed and allocated again and is in a batch, it
- * is worth another attempt.  To make progress against those who keep populating
- * the memory, the last attempt flushes with the lock held.
+ * is worth another attempt.  Those who keep populating the memory cannot be in
+ * the way again: while keep_off is set, they leave nothing in a batch.
+ *
+ * After a fatal signal nothing was flushed, but then the next attempt ends too.
  */
 static bool gmem_retry(struct gmem_inode *gi, struct gmem_try *try, int *r,
 		       pgoff_t busy)
@@ -104,27 +163,20 @@ static bool gmem_retry(struct gmem_inode *gi, struct gmem_try *try, int *r,
 	if (!gmem_in_use(*r) || try->nr > GMEM_RETRIES ||
 	    (*r == -EBUSY && try->nr && try->busy == busy) ||
 	    fatal_signal_pending(current)) {
-		if (try->nr)
+		if (try->keep_off)
 			atomic_dec(&gi->keep_off);
 		if (*r == -EBUSY)
 			*r = -EAGAIN;
 		return false;
 	}
 
-	if (!try->nr) {
-		atomic_inc(&gi->keep_off);
+	if (!try->nr)
 		synchronize_rcu_expedited();
-	}
-	lru_add_drain_all();
+	gmem_flush_all();
 	try->busy = busy;
 	try->nr++;
 
 	return true;
-}
-
-static bool gmem_last_try(const struct gmem_try *try)
-{
-	return try->nr > GMEM_RETRIES;
 }
 
 /*
@@ -138,8 +190,7 @@ static bool gmem_last_try(const struct gmem_try *try)
 static int gmem_check_runs(struct inode *inode, pgoff_t start, pgoff_t end,
 			   enum guestmem_state from,
 			   enum guestmem_contents contents,
-			   const struct gmem_try *try, unsigned long *nr,
-			   pgoff_t *bad)
+			   unsigned long *nr, pgoff_t *bad)
 {
 	bool drained = false;
 	pgoff_t s, e;
@@ -152,8 +203,7 @@ static int gmem_check_runs(struct inode *inode, pgoff_t start, pgoff_t end,
 
 		*bad = s;
 		if (from == GUESTMEM_SHARED)
-			r = gmem_check_idle(inode, s, e, gmem_last_try(try),
-					    &drained, bad);
+			r = gmem_check_idle(inode, s, e, &drained, bad);
 		else if (contents == GUESTMEM_ZERO)
 			r = gmem_check_folios(inode, bad, e, false);
 		if (r)
@@ -180,7 +230,7 @@ static void gmem_forget_runs(struct inode *inode, pgoff_t start, pgoff_t end,
 /* One attempt of guestmem_convert(); also takes the lock. */
 static int gmem_convert(struct gmem_inode *gi, pgoff_t start, pgoff_t end,
 			enum guestmem_state to, enum guestmem_contents contents,
-			const struct gmem_try *try, pgoff_t *error_index)
+			struct gmem_try *try, pgoff_t *error_index)
 {
 	enum guestmem_state from = GUESTMEM_ANY & ~to;
 	struct inode *inode = &gi->vfs_inode;
@@ -208,8 +258,8 @@ static int gmem_convert(struct gmem_inode *gi, pgoff_t start, pgoff_t end,
 	if (runs == 1 && to == GUESTMEM_SHARED && contents == GUESTMEM_PRESERVE)
 		nr = end - start;
 	else if (!r)
-		r = gmem_check_runs(inode, start, end, from, contents, try,
-				    &nr, &bad);
+		r = gmem_check_runs(inode, start, end, from, contents, &nr,
+				    &bad);
 	if (r) {
 		if (r != -EINTR)
 			*error_index = bad;
@@ -234,7 +284,7 @@ static int gmem_convert(struct gmem_inode *gi, pgoff_t start, pgoff_t end,
 	WRITE_ONCE(gi->nr_private, to == GUESTMEM_PRIVATE ?
 		   gi->nr_private + nr : gi->nr_private - nr);
 unlock:
-	filemap_invalidate_unlock(inode->i_mapping);
+	gmem_try_unlock(gi, try, r);
 	return r;
 }
 
@@ -290,7 +340,7 @@ int guestmem_convert(struct inode *inode, pgoff_t start, pgoff_t end,
 EXPORT_SYMBOL_GPL(guestmem_convert);
 
 /* One attempt of guestmem_freeze(); also takes the lock. */
-static int gmem_freeze(struct gmem_inode *gi, const struct gmem_try *try,
+static int gmem_freeze(struct gmem_inode *gi, struct gmem_try *try,
 		       pgoff_t *error_index)
 {
 	struct inode *inode = &gi->vfs_inode;
@@ -320,7 +370,7 @@ static int gmem_freeze(struct gmem_inode *gi, const struct gmem_try *try,
 	 */
 	smp_mb();
 
-	r = gmem_check_idle(inode, 0, end, gmem_last_try(try), &drained, &bad);
+	r = gmem_check_idle(inode, 0, end, &drained, &bad);
 	if (r) {
 		if (r != -EINTR)
 			*error_index = bad;
@@ -332,7 +382,7 @@ static int gmem_freeze(struct gmem_inode *gi, const struct gmem_try *try,
 	gmem_invalidate_begin(gi, 0, end, GUESTMEM_ANY);
 	gmem_invalidate_end(gi, 0, end);
 unlock:
-	filemap_invalidate_unlock(inode->i_mapping);
+	gmem_try_unlock(gi, try, r);
 	return r;
 }
 

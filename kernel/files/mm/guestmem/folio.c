@@ -34,7 +34,7 @@ static struct folio *gmem_new_folio(struct inode *inode, pgoff_t index)
 	struct address_space *mapping = inode->i_mapping;
 	struct gmem_inode *gi = GMEM_I(inode);
 	struct folio *folio, *golden;
-	bool copied = false;
+	bool copied = false, flush;
 	int err;
 
 	folio = gmem_alloc_folio(gi, index);
@@ -52,8 +52,10 @@ static struct folio *gmem_new_folio(struct inode *inode, pgoff_t index)
 		copied = true;
 	}
 
+	flush = gmem_batch_begin(gi);
 	err = filemap_add_folio(mapping, folio, index,
 				mapping_gfp_mask(mapping));
+	gmem_batch_end(flush);
 	if (err)
 		goto err_put;
 

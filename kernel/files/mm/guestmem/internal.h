@@ -6,8 +6,10 @@
 #include <linux/maple_tree.h>
 #include <linux/mempolicy.h>
 #include <linux/pagemap.h>
+#include <linux/preempt.h>
 #include <linux/rwsem.h>
 #include <linux/sizes.h>
+#include <linux/swap.h>
 
 /*
  * For allocations whose size userspace controls: charged to the cgroup, and
@@ -32,7 +34,8 @@
  * @share: the state of each page, one entry a run (see share.c)
  * @nr_private: how many pages are private
  * @keep_off: number of conversions that wait for references to go away; while
- *	it is not 0, lockless lookups find nothing
+ *	it is not 0, lockless lookups find nothing, and no folio is left in an
+ *	LRU batch
  * @freezing: an attempt to freeze the memory is being made, or has succeeded;
  *	lockless lookups for writing find nothing
  * @frozen: the contents may not change any more; set once, when freezing can no
@@ -85,6 +88,31 @@ static inline pgoff_t gmem_piece_end(const struct inode *inode, pgoff_t start,
 		return end;
 
 	return min(start + GMEM_PIECE, end);
+}
+
+/*
+ * Adding a folio to the page cache, and mapping it into locked memory, leave a
+ * reference in a batch of this CPU.  Call these two before and after, so that
+ * no more are left while a conversion waits for those that there are.  The
+ * caller holds invalidate_lock.
+ */
+static inline bool gmem_batch_begin(struct gmem_inode *gi)
+{
+	if (likely(!atomic_read(&gi->keep_off)))
+		return false;
+
+	/* So that it is this CPU's batch that is flushed. */
+	migrate_disable();
+	return true;
+}
+
+static inline void gmem_batch_end(bool flush)
+{
+	if (likely(!flush))
+		return;
+
+	lru_add_drain();
+	migrate_enable();
 }
 
 /* view.c */

@@ -78,6 +78,7 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 	struct inode *inode = file_inode(vmf->vma->vm_file);
 	struct folio *folio;
 	vm_fault_t ret;
+	bool flush;
 
 	/* The task is being killed, so it does not get the signal. */
 	if (down_read_killable(&inode->i_mapping->invalidate_lock))
@@ -112,6 +113,7 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 
 	guestmem_init_folio(folio);
 
+	flush = gmem_batch_begin(GMEM_I(inode));
 	vmf->page = folio_file_page(folio, vmf->pgoff);
 	ret = finish_fault(vmf);
 	vmf->page = NULL;
@@ -119,9 +121,11 @@ static vm_fault_t gmem_fault(struct vm_fault *vmf)
 		/* The PTE has taken over the reference. */
 		folio_unlock(folio);
 		gmem_map_around(vmf, inode);
+		gmem_batch_end(flush);
 		ret = VM_FAULT_NOPAGE;
 		goto unlock;
 	}
+	gmem_batch_end(flush);
 put:
 	folio_unlock(folio);
 	folio_put(folio);

@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -709,6 +710,234 @@ GMEM_TEST(gmem_pin, mlock_is_no_pin)
 	munlock(self->env.mem, SIZE);
 	gmem_make_shared(self->env.fd, 0, SIZE);
 	gmem_check(self->env.mem, 0, SIZE, SEED);
+}
+
+/*
+ * A vCPU that keeps everything else from its processor, for a second or so.  The
+ * batch of that processor holds a page which the guest has touched.
+ */
+#define HOG_CPU		1
+
+enum { HOG_STARTS, HOG_SPINS, HOG_STOPS };
+static uint64_t hog_state;
+
+struct hog {
+	pthread_t thread;
+	pid_t tid;
+	struct kvm_vcpu *vcpu;
+	uint64_t *state;	/* the guest's hog_state */
+};
+
+static uint64_t guest_hogs(uint64_t gva, uint64_t b, uint64_t c)
+{
+	WRITE_ONCE(*(uint64_t *)gva, 1);
+	WRITE_ONCE(hog_state, HOG_SPINS);
+	while (READ_ONCE(hog_state) != HOG_STOPS)
+		cpu_relax();
+	return 0;
+}
+
+static void *hog_main(void *data)
+{
+	const struct sched_param param = { .sched_priority = 1 };
+	struct hog *hog = data;
+
+	hog->tid = syscall(__NR_gettid);
+	kvm_pin_this_task_to_pcpu(HOG_CPU);
+	TEST_ASSERT(!sched_setscheduler(0, SCHED_FIFO, &param), "SCHED_FIFO: %s",
+		    strerror(errno));
+	gmem_guest_call(hog->vcpu, guest_hogs, GMEM_GVA + PINNED_OFFSET, 0, 0);
+	return NULL;
+}
+
+/* How often a thread has left its processor. */
+static uint64_t nr_switches(pid_t tid)
+{
+	uint64_t n = 0, value;
+	char path[64], line[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/status", tid);
+	f = fopen(path, "r");
+	TEST_ASSERT(f, "Cannot open %s", path);
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "voluntary_ctxt_switches: %lu", &value) == 1 ||
+		    sscanf(line, "nonvoluntary_ctxt_switches: %lu", &value) == 1)
+			n += value;
+	}
+	fclose(f);
+	return n;
+}
+
+/* The state of a process, as ps shows it. */
+static char process_state(pid_t pid)
+{
+	char path[64], buf[512], *at;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	TEST_ASSERT(!gmem_read_file(path, buf, sizeof(buf)), "Cannot read %s", path);
+	at = strrchr(buf, ')');
+	TEST_ASSERT(at, "%s: %s", path, buf);
+	return at[2];
+}
+
+static int converter_main(void *data)
+{
+	struct env *env = data;
+
+	__gmem_convert(env->fd, true, PINNED_OFFSET, PAGE_SIZE, 0, NULL);
+	return 0;
+}
+
+enum { NO_WAIT, FAULT_WAITED, OUTLIVED_SIGKILL, AS_IT_SHOULD_BE };
+
+/* What happens while a conversion waits for the batch of the vCPU's processor. */
+static int convert_beside_hog(struct env *env)
+{
+	struct hog hog = {
+		.vcpu = env->vcpu,
+		.state = addr_gva2hva(env->vm, (uintptr_t)&hog_state),
+	};
+	static char stack[1 << 16] __aligned(16);
+	int result = NO_WAIT;
+	uint64_t switches;
+	char state;
+	pid_t pid;
+
+	WRITE_ONCE(*hog.state, HOG_STARTS);
+	TEST_ASSERT(!__gmem_fallocate(env->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				      PINNED_OFFSET, PAGE_SIZE), "Cannot punch");
+	TEST_ASSERT(!pthread_create(&hog.thread, NULL, hog_main, &hog),
+		    "pthread_create() failed");
+	while (READ_ONCE(*hog.state) == HOG_STARTS)
+		usleep(1000);
+	switches = nr_switches(hog.tid);
+
+	/* Not fork(), which takes the vCPU's memory away and lets it wait. */
+	pid = clone(converter_main, stack + sizeof(stack), CLONE_VM | SIGCHLD, env);
+	TEST_ASSERT(pid > 0, "clone: %s", strerror(errno));
+	do {
+		state = process_state(pid);
+	} while (state != 'D' && state != 'Z');
+
+	if (state == 'D') {
+		/* A fault takes the lock that the conversion must not hold. */
+		TEST_ASSERT(!madvise(env->mem, PAGE_SIZE, MADV_DONTNEED), "madvise: %s",
+			    strerror(errno));
+		gmem_check(env->mem, 0, PAGE_SIZE, SEED);
+		if (nr_switches(hog.tid) != switches)
+			result = FAULT_WAITED;
+		else if (process_state(pid) == 'D')
+			result = AS_IT_SHOULD_BE;
+		kill(pid, SIGKILL);
+	}
+	TEST_ASSERT_EQ(waitpid(pid, NULL, 0), pid);
+	if (result == AS_IT_SHOULD_BE && nr_switches(hog.tid) != switches)
+		result = OUTLIVED_SIGKILL;
+
+	WRITE_ONCE(*hog.state, HOG_STOPS);
+	TEST_ASSERT(!pthread_join(hog.thread, NULL), "pthread_join() failed");
+
+	/* What was in the way no longer is. */
+	gmem_make_private(env->fd, 0, SIZE);
+	gmem_make_shared(env->fd, 0, SIZE);
+	return result;
+}
+
+/*
+ * To flush a batch is to wait for what runs on its processor.  Only the conversion
+ * waits: others can use the memory meanwhile, and SIGKILL ends the wait.
+ */
+GMEM_TEST(gmem_pin, batch_of_a_busy_processor)
+{
+	static const char *const results[] = {
+		[NO_WAIT] = "the page was in no batch",
+		[FAULT_WAITED] = "a fault waited for the vCPU",
+		[OUTLIVED_SIGKILL] = "the conversion outlived SIGKILL",
+	};
+	int n, result = NO_WAIT;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) <= HOG_CPU)
+		SKIP(return, "needs two processors");
+
+	/* Something else may have come between, but not each time. */
+	kvm_pin_this_task_to_pcpu(0);
+	for (n = 0; n < 5 && result != AS_IT_SHOULD_BE; n++) {
+		result = convert_beside_hog(&self->env);
+		if (result != AS_IT_SHOULD_BE)
+			ksft_print_msg("%s\n", results[result]);
+	}
+	TEST_ASSERT(result == AS_IT_SHOULD_BE, "%s", results[result]);
+}
+
+/* Somebody who keeps filling the batches of another processor. */
+struct filler {
+	pthread_t thread;
+	struct env *env;
+	bool locked;
+	volatile bool stop;
+	volatile uint64_t rounds;
+};
+
+static void *filler_main(void *data)
+{
+	struct filler *filler = data;
+	struct env *env = filler->env;
+	uint64_t offset;
+
+	kvm_pin_this_task_to_pcpu(HOG_CPU);
+	while (!filler->stop) {
+		if (filler->locked) {
+			/* It may be private, that is no matter. */
+			for (offset = 0; offset < SIZE; offset += PAGE_SIZE)
+				gmem_poke(env->mem + offset, 1);
+		} else {
+			TEST_ASSERT(!__gmem_fallocate(env->fd, FALLOC_FL_PUNCH_HOLE |
+						      FALLOC_FL_KEEP_SIZE, 0, SIZE),
+				    "Cannot punch");
+			TEST_ASSERT(!__gmem_fallocate(env->fd, FALLOC_FL_KEEP_SIZE, 0, SIZE),
+				    "Cannot allocate");
+		}
+		filler->rounds++;
+	}
+	return NULL;
+}
+
+static void check_filler(struct env *env, bool locked)
+{
+	struct filler filler = { .env = env, .locked = locked };
+	uint64_t error_offset, rounds;
+	int n, r;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) <= HOG_CPU)
+		return;
+
+	kvm_pin_this_task_to_pcpu(0);
+	TEST_ASSERT(!pthread_create(&filler.thread, NULL, filler_main, &filler),
+		    "pthread_create() failed");
+	for (n = 0; n < 100; n++) {
+		rounds = filler.rounds;
+		while (filler.rounds < rounds + 2)
+			sched_yield();
+		r = __gmem_convert(env->fd, true, 0, SIZE, 0, &error_offset);
+		TEST_ASSERT(!r, "Conversion %d: %s at %#lx", n, strerror(-r), error_offset);
+		gmem_make_shared(env->fd, 0, SIZE);
+	}
+	filler.stop = true;
+	TEST_ASSERT(!pthread_join(filler.thread, NULL), "pthread_join() failed");
+}
+
+/* However often it has to look again: nobody holds a page. */
+GMEM_TEST(gmem_pin, filled_batches)
+{
+	check_filler(&self->env, false);
+}
+
+GMEM_TEST(gmem_pin, filled_batches_of_locked_memory)
+{
+	TEST_ASSERT(!mlock(self->env.mem, SIZE), "mlock: %s", strerror(errno));
+	check_filler(&self->env, true);
+	munlock(self->env.mem, SIZE);
 }
 
 static void reclaim_all(struct env *env)

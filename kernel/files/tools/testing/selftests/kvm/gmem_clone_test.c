@@ -218,7 +218,7 @@ static void *host_freezes(void *data)
 	return NULL;
 }
 
-/* While that is tried in vain, mappings are made that can be written to. */
+/* Mappings made while an attempt to freeze is failing can be written to. */
 GMEM_TEST(gmem_clone, not_frozen)
 {
 	struct freezer freezer = { gmem_create(self->vm[0], SIZE, GMEM_FLAGS_SHARED) };

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -623,6 +624,62 @@ GMEM_TEST(gmem_guest, page_table_walk)
 	REQUIRE_FEP();
 	CALL_OK(self->vcpu[0], guest_fep_dirty, GMEM_GVA, 0, 0);
 	CALL_OK(self->vcpu[0], guest_fep_dirty, GMEM_GVA + 3 * PAGE_SIZE, 0, 0);
+}
+
+struct freezer {
+	pthread_t thread;
+	int fd;
+	uint64_t error_offset;
+	volatile bool stop;
+	volatile uint64_t rounds;
+};
+
+static void *host_freezes(void *data)
+{
+	struct freezer *freezer = data;
+	uint64_t error_offset;
+
+	while (!freezer->stop) {
+		TEST_ASSERT_EQ(__gmem_freeze(freezer->fd, &error_offset), -EAGAIN);
+		TEST_ASSERT_EQ(error_offset, freezer->error_offset);
+		freezer->rounds++;
+	}
+	return NULL;
+}
+
+/*
+ * An attempt to freeze the page tables fails.  It is too early to take them for
+ * frozen while it lasts: a walk would leave out the bits that it has to set.
+ */
+GMEM_TEST(gmem_guest, page_table_walk_and_freeze)
+{
+	struct userspace_mem_region *region = memslot2region(self->vm, 0);
+	struct freezer freezer = {
+		.fd = self->ram,
+		.error_offset = region->region.memory_size - PAGE_SIZE,
+	};
+	struct iovec iov = {
+		.iov_base = region->host_mem + freezer.error_offset,
+		.iov_len = PAGE_SIZE,
+	};
+	int pipefd[2], n;
+
+	REQUIRE_FEP();
+
+	/* The last page, which nobody needs, is pinned. */
+	gmem_make_shared(self->ram, freezer.error_offset, PAGE_SIZE);
+	TEST_ASSERT_EQ(pipe(pipefd), 0);
+	TEST_ASSERT_EQ(vmsplice(pipefd[1], &iov, 1, 0), PAGE_SIZE);
+
+	TEST_ASSERT(!pthread_create(&freezer.thread, NULL, host_freezes, &freezer),
+		    "pthread_create() failed");
+	for (n = 0; n < 20 || freezer.rounds < 20; n++)
+		CALL_OK(self->vcpu[0], guest_fep_dirty, GMEM_GVA, 0, 0);
+
+	freezer.stop = true;
+	TEST_ASSERT(!pthread_join(freezer.thread, NULL), "pthread_join() failed");
+	close(pipefd[0]);
+	close(pipefd[1]);
 }
 
 static uint64_t guest_apic(uint64_t id, uint64_t b, uint64_t c)

@@ -28,6 +28,9 @@
 #define HOLE_OFFSET	(64 * PAGE_SIZE)
 #define HOLE_SIZE	(8 * PAGE_SIZE)
 
+#define MMIO_GVA	0xd0000000ULL
+#define MAGIC		0x600dda7aU
+
 #define DEBUGFS		"/sys/kernel/debug"
 
 struct env {
@@ -600,6 +603,186 @@ GMEM_TEST(gmem_fault, memory)
 		});
 }
 
+/*
+ * Emulation.  KVM accesses the memory itself, and so does it for MMIO, port I/O and
+ * walks of the guest's page tables.  Without memory, KVM_RUN has to fail; to take the
+ * hole for MMIO, or to inject a #PF, would tell the guest that it has no memory there.
+ */
+static uint64_t fault_gpa;
+static int nr_memory_faults;
+
+static uint64_t guest_fep_read(uint64_t gva, uint64_t b, uint64_t c)
+{
+	uint64_t val;
+
+	asm volatile(KVM_FEP "movq (%1), %0" : "=a"(val) : "c"(gva) : "memory");
+	return val;
+}
+
+static uint64_t guest_fep_write(uint64_t gva, uint64_t b, uint64_t c)
+{
+	asm volatile(KVM_FEP "movl %k0, (%1)" : : "a"(MAGIC), "c"(gva) : "memory");
+	return READ_ONCE(*(uint64_t *)gva) - MAGIC;
+}
+
+static uint64_t guest_fep_cmpxchg(uint64_t gva, uint64_t b, uint64_t c)
+{
+	uint32_t was = 0;
+	bool done;
+
+	asm volatile(KVM_FEP "lock cmpxchgl %k3, (%2)"
+		     : "=@cce"(done), "+a"(was) : "c"(gva), "d"(MAGIC) : "memory");
+	return !done + READ_ONCE(*(uint64_t *)gva) - MAGIC;
+}
+
+static uint64_t guest_mmio_movs(uint64_t gva, uint64_t b, uint64_t c)
+{
+	uint64_t to = gva, from = MMIO_GVA;
+
+	asm volatile("cld; movsl" : "+D"(to), "+S"(from) : : "memory");
+	return READ_ONCE(*(uint64_t *)gva) - MAGIC;
+}
+
+static gmem_guest_fn emulated;
+
+static void prepare_emulation(struct env *env)
+{
+	prepare_hole(env);
+	gmem_guest_start(env->vcpu, emulated, GMEM_GVA + HOLE_OFFSET, 0, 0);
+}
+
+/* Answer reads of MMIO_GVA, and nothing else. */
+static int run_emulation(struct env *env)
+{
+	struct kvm_run *run = env->vcpu->run;
+	const uint32_t magic = MAGIC;
+	int r;
+
+	do {
+		/* Not _vcpu_run(), which looks for a report of the guest in its memory. */
+		r = __vcpu_run(env->vcpu) ? -errno : 0;
+		if (r || run->exit_reason != KVM_EXIT_MMIO)
+			break;
+		TEST_ASSERT(run->mmio.phys_addr == MMIO_GVA && !run->mmio.is_write,
+			    "Memory is taken for MMIO, at %#llx", run->mmio.phys_addr);
+		memcpy(run->mmio.data, &magic, sizeof(magic));
+	} while (true);
+
+	if (r && run->exit_reason == KVM_EXIT_MEMORY_FAULT &&
+	    run->memory_fault.gpa == fault_gpa) {
+		TEST_ASSERT_EQ(run->memory_fault.size, PAGE_SIZE);
+		TEST_ASSERT_EQ(run->memory_fault.flags, 0);
+		nr_memory_faults++;
+	}
+	return r;
+}
+
+static void check_emulation(struct env *env)
+{
+	uint64_t val;
+
+	TEST_ASSERT(gmem_guest_done(env->vcpu, &val), "Not done: %s",
+		    exit_reason_str(env->vcpu->run->exit_reason));
+	TEST_ASSERT(!val, "The guest found 0x%lx", val);
+}
+
+GMEM_TEST(gmem_fault, emulation)
+{
+	static const struct {
+		const char *name;
+		gmem_guest_fn fn;
+	} how[] = {
+		{ "an emulated read", guest_fep_read },
+		{ "an emulated write", guest_fep_write },
+		{ "an emulated cmpxchg", guest_fep_cmpxchg },
+		{ "a write from MMIO", guest_mmio_movs },
+	};
+	struct env *env = &self->env;
+	int i;
+
+	if (!kvm_is_forced_emulation_enabled())
+		SKIP(return, "kvm.force_emulation_prefix is off");
+
+	virt_pg_map(env->vm, MMIO_GVA, MMIO_GVA);
+	fault_gpa = GMEM_GPA + HOLE_OFFSET;
+	for (i = 0; i < ARRAY_SIZE(how); i++) {
+		nr_memory_faults = 0;
+		emulated = how[i].fn;
+		run_op(env, &(struct op) {
+			.name = how[i].name,
+			.prepare = prepare_emulation,
+			.run = run_emulation,
+			.failed = assert_hole_states,
+			.done = check_emulation,
+			.partial = true,
+		});
+		TEST_ASSERT(nr_memory_faults, "%s: no memory fault", how[i].name);
+	}
+}
+
+/*
+ * The page tables are in a clone, and have to be copied when a walk sets their
+ * bits.  The data is elsewhere: one page, and one that has another page table.
+ */
+#define OTHER_OFFSET	(512 * PAGE_SIZE)
+
+static int golden_ram, cloned_ram;
+
+static void prepare_walk(struct env *env)
+{
+	struct userspace_mem_region *region = memslot2region(env->vm, 0);
+
+	/* The vCPU is in guest code, at the same place in each clone. */
+	gmem_unbind(env->vm, 0);
+	if (cloned_ram)
+		close(cloned_ram);
+	cloned_ram = gmem_clone(env->vm, golden_ram);
+	gmem_bind(env->vm, 0, region->region.guest_phys_addr, region->region.memory_size,
+		  NULL, cloned_ram, 0);
+
+	/* That leaves nothing to copy but the page table of the first page. */
+	gmem_guest_call(env->vcpu, guest_fep_read, GMEM_GVA + OTHER_OFFSET, 0, 0);
+	gmem_guest_start(env->vcpu, guest_fep_read, GMEM_GVA, 0, 0);
+}
+
+GMEM_TEST(gmem_fault, walk)
+{
+	struct env env = self->env;
+	uint64_t *pte;
+	int data;
+
+	if (!(kvm_check_cap(KVM_CAP_GMEM) & KVM_GMEM_CAP_CLONE))
+		SKIP(return, "no clones");
+	if (!kvm_is_forced_emulation_enabled())
+		SKIP(return, "kvm.force_emulation_prefix is off");
+
+	env.vm = gmem_vm_create(variant->type, 1, &env.vcpu, OTHER_OFFSET / PAGE_SIZE + 1);
+	pte = vm_get_page_table_entry(env.vm, GMEM_GVA);
+	fault_gpa = addr_hva2gpa(env.vm, (void *)((uintptr_t)pte & ~(PAGE_SIZE - 1)));
+	data = gmem_create(env.vm, OTHER_OFFSET + PAGE_SIZE, GMEM_FLAGS_PRIVATE);
+	TEST_ASSERT(!__gmem_fallocate(data, FALLOC_FL_KEEP_SIZE, 0, PAGE_SIZE),
+		    "Cannot allocate");
+	gmem_bind(env.vm, GMEM_SLOT, GMEM_GPA, OTHER_OFFSET + PAGE_SIZE, NULL, data, 0);
+	golden_ram = gmem_vm_make_private(env.vm, false);
+	gmem_freeze(golden_ram);
+
+	nr_memory_faults = 0;
+	run_op(&env, &(struct op) {
+		.name = "a walk of page tables",
+		.prepare = prepare_walk,
+		.run = run_emulation,
+		.done = check_emulation,
+		.partial = true,
+	});
+	TEST_ASSERT(nr_memory_faults, "no memory fault");
+
+	kvm_vm_free(env.vm);
+	close(cloned_ram);
+	cloned_ram = 0;
+	close(golden_ram);
+	close(data);
+}
+
 /* Mappings and policies. */
 static int run_mmap(struct env *env)
 {
@@ -769,6 +952,13 @@ GMEM_TEST(gmem_fault, populate_clone)
 
 int main(int argc, char *argv[])
 {
+	char was;
+	int r;
+
 	GMEM_REQUIRE();
-	return test_harness_run(argc, argv);
+
+	was = gmem_set_fep('1');
+	r = test_harness_run(argc, argv);
+	gmem_set_fep(was);
+	return r;
 }

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -220,13 +221,48 @@ GMEM_TEST(gmem_latency, mappings)
 		    took[1] / 1000, took[0] / 1000);
 }
 
-/* A long request in a thread, and what the test does meanwhile. */
+/*
+ * A long request in a thread, and what others do meanwhile with the last pages,
+ * which the request leaves to them.
+ */
+#define REST_PAGES	16ull
+#define REST_SIZE	(REST_PAGES * PAGE_SIZE)
+
+static uint64_t rest_offset(int fd)
+{
+	struct stat st;
+
+	TEST_ASSERT(!fstat(fd, &st), "fstat: %s", strerror(errno));
+	return st.st_size - REST_SIZE;
+}
+
 struct request {
 	pthread_t thread;
-	int fd, mode;
+	int fd;
+	int (*run)(int fd);
 	volatile bool done;
 	uint64_t took;
 };
+
+static int request_allocate(int fd)
+{
+	return __gmem_fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, rest_offset(fd));
+}
+
+static int request_zero(int fd)
+{
+	return __gmem_fallocate(fd, ZERO, 0, rest_offset(fd));
+}
+
+static int request_punch(int fd)
+{
+	return __gmem_fallocate(fd, PUNCH, 0, rest_offset(fd));
+}
+
+static int request_convert_zero(int fd)
+{
+	return __gmem_convert(fd, false, 0, rest_offset(fd), KVM_GMEM_CONVERT_ZERO, NULL);
+}
 
 static void *run_request(void *data)
 {
@@ -234,80 +270,185 @@ static void *run_request(void *data)
 	uint64_t begin = gmem_now_ns();
 	int r;
 
-	/* The last page is left to those who are kept waiting. */
-	r = __gmem_fallocate(request->fd, request->mode, 0, BIG_SIZE - PAGE_SIZE);
+	r = request->run(request->fd);
 	request->took = gmem_now_ns() - begin;
 	request->done = true;
 	TEST_ASSERT_EQ(r, 0);
 	return NULL;
 }
 
-/* The longest that a fault, or a conversion, had to wait for the request. */
-static uint64_t wait_longest(struct kvm_vm *vm, int mode, bool convert, uint64_t *took)
+static void start_request(struct request *request, int fd, int (*run)(int fd))
 {
-	struct request request = { .mode = mode };
-	uint64_t worst = 0, begin;
-	char *mem, *page;
-
-	request.fd = gmem_create(vm, BIG_SIZE, GMEM_FLAGS_SHARED);
-	mem = gmem_mmap(request.fd, BIG_SIZE);
-	page = mem + BIG_SIZE - PAGE_SIZE;
-	TEST_ASSERT_EQ(gmem_poke(page, 1), 0);
-	if (mode != FALLOC_FL_KEEP_SIZE)
-		TEST_ASSERT_EQ(__gmem_fallocate(request.fd, FALLOC_FL_KEEP_SIZE, 0, BIG_SIZE), 0);
-
-	TEST_ASSERT(!pthread_create(&request.thread, NULL, run_request, &request),
+	*request = (struct request) { .fd = fd, .run = run };
+	TEST_ASSERT(!pthread_create(&request->thread, NULL, run_request, request),
 		    "pthread_create() failed");
-	while (!request.done) {
+}
+
+/* The longest that a fault of the host had to wait for the request. */
+static uint64_t fault_longest(struct request *request, char *page)
+{
+	uint64_t worst = 0, begin;
+
+	while (!request->done) {
 		begin = gmem_now_ns();
-		if (convert) {
-			gmem_make_private(request.fd, BIG_SIZE - PAGE_SIZE, PAGE_SIZE);
-			gmem_make_shared(request.fd, BIG_SIZE - PAGE_SIZE, PAGE_SIZE);
-		} else {
-			madvise(page, PAGE_SIZE, MADV_DONTNEED);
-			TEST_ASSERT_EQ(gmem_peek(page, NULL), 0);
-		}
+		madvise(page, PAGE_SIZE, MADV_DONTNEED);
+		TEST_ASSERT_EQ(gmem_peek(page, NULL), 0);
 		worst = max(worst, gmem_now_ns() - begin);
 	}
-	TEST_ASSERT(!pthread_join(request.thread, NULL), "pthread_join() failed");
-	munmap(mem, BIG_SIZE);
-	close(request.fd);
-	*took = request.took;
+	TEST_ASSERT(!pthread_join(request->thread, NULL), "pthread_join() failed");
 	return worst;
 }
 
-static void check_waiting(struct kvm_vm *vm, int mode, bool convert, const char *what)
+/* A fault during the request waits for a part of it, and not for all of it. */
+static void check_fault(struct kvm_vm *vm, int (*run)(int fd), const char *what)
 {
-	uint64_t took, worst, best = -1ull;
-	int n;
+	uint64_t worst, best = -1ull;
+	struct request request;
+	char *mem;
+	int n, fd;
 
 	/* Of shares, as times and waiting go together. */
 	for (n = 0; n < TRIES && best > 250; n++) {
-		worst = wait_longest(vm, mode, convert, &took);
-		best = min(best, worst * 1000 / took);
-		printf("# %s of %lu us: waited for %lu us\n", what, took / 1000, worst / 1000);
+		fd = gmem_create(vm, BIG_SIZE, GMEM_FLAGS_SHARED);
+		mem = gmem_mmap(fd, BIG_SIZE);
+		TEST_ASSERT_EQ(__gmem_fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, BIG_SIZE), 0);
+		start_request(&request, fd, run);
+		worst = fault_longest(&request, mem + rest_offset(fd));
+		best = min(best, worst * 1000 / request.took);
+		printf("# %s of %lu us: waited for %lu us\n", what, request.took / 1000,
+		       worst / 1000);
+		munmap(mem, BIG_SIZE);
+		close(fd);
 	}
 	TEST_ASSERT(best <= 250, "%s: others waited for %lu/1000 of it", what, best);
 }
 
-GMEM_TEST(gmem_latency, allocate_and_convert)
-{
-	check_waiting(self->vm, FALLOC_FL_KEEP_SIZE, true, "allocation");
-}
-
 GMEM_TEST(gmem_latency, zero_and_fault)
 {
-	check_waiting(self->vm, ZERO, false, "zeroing");
+	check_fault(self->vm, request_zero, "zeroing");
 }
 
 GMEM_TEST(gmem_latency, punch_and_fault)
 {
-	check_waiting(self->vm, PUNCH, false, "punching");
+	check_fault(self->vm, request_punch, "punching");
+}
+
+/* Private memory, all of it populated, but for the rest, which is shared. */
+#define PRIVATE_SIZE	(BIG_SIZE / 4)
+
+static int create_private(struct kvm_vm *vm)
+{
+	int fd = gmem_create(vm, PRIVATE_SIZE, GMEM_FLAGS_PRIVATE);
+
+	TEST_ASSERT_EQ(__gmem_fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, PRIVATE_SIZE), 0);
+	gmem_make_shared(fd, rest_offset(fd), REST_SIZE);
+	return fd;
+}
+
+static uint64_t time_request(int fd, int (*run)(int fd))
+{
+	uint64_t begin = gmem_now_ns();
+
+	TEST_ASSERT_EQ(run(fd), 0);
+	return gmem_now_ns() - begin;
 }
 
 /*
- * A conversion of other memory of the same VM, which is in many runs; and what a
- * vCPU does meanwhile in memory of its own, at GMEM_GPA.
+ * A conversion that zeroes is one step, which a fault waits for.  But whoever comes
+ * to a page first zeroes it: to zero it all would take far longer.
+ */
+GMEM_TEST(gmem_latency, convert_zero_and_fault)
+{
+	uint64_t zeroing, worst, best = -1ull;
+	struct request request;
+	char *mem;
+	int n, fd;
+
+	for (n = 0; n < TRIES && best > 250; n++) {
+		fd = create_private(self->vm);
+		mem = gmem_mmap(fd, PRIVATE_SIZE);
+		zeroing = time_request(fd, request_zero);
+		start_request(&request, fd, request_convert_zero);
+		worst = fault_longest(&request, mem + rest_offset(fd));
+		best = min(best, worst * 1000 / zeroing);
+		printf("# conversion of %lu us: waited for %lu us; zeroing takes %lu us\n",
+		       request.took / 1000, worst / 1000, zeroing / 1000);
+		munmap(mem, PRIVATE_SIZE);
+		close(fd);
+	}
+	TEST_ASSERT(best <= 250, "a fault waited for %lu/1000 of what zeroing takes", best);
+}
+
+/* Who converts the rest, there and back, all the time. */
+struct converter {
+	pthread_t thread;
+	struct request *request;
+	volatile bool begun;
+	uint64_t worst;
+};
+
+static void *convert_rest(void *data)
+{
+	struct converter *converter = data;
+	struct request *request = converter->request;
+	uint64_t rest = rest_offset(request->fd), begin;
+
+	while (!request->done) {
+		begin = gmem_now_ns();
+		converter->begun = true;
+		gmem_make_private(request->fd, rest, REST_SIZE);
+		gmem_make_shared(request->fd, rest, REST_SIZE);
+		converter->worst = max(converter->worst, gmem_now_ns() - begin);
+	}
+	return NULL;
+}
+
+/*
+ * Allocating does not keep others out by itself.  But a conversion has to wait for
+ * it, and then everybody waits for the conversion: also the guest, when it comes
+ * back to a page that was converted.
+ */
+GMEM_TEST(gmem_latency, allocate_and_convert)
+{
+	uint64_t best = -1ull, worst, begin, i;
+	int n, fd;
+
+	for (n = 0; n < TRIES && best > 250; n++) {
+		struct converter converter = {};
+		struct request request;
+
+		fd = gmem_create(self->vm, BIG_SIZE, GMEM_FLAGS_SHARED);
+		TEST_ASSERT_EQ(__gmem_fallocate(fd, FALLOC_FL_KEEP_SIZE, rest_offset(fd),
+						REST_SIZE), 0);
+		gmem_bind(self->vm, GMEM_SLOT, GMEM_GPA, REST_SIZE, NULL, fd, rest_offset(fd));
+		converter.request = &request;
+		start_request(&request, fd, request_allocate);
+		TEST_ASSERT(!pthread_create(&converter.thread, NULL, convert_rest, &converter),
+			    "pthread_create() failed");
+		while (!converter.begun)
+			sched_yield();
+
+		worst = 0;
+		for (i = 0; !request.done; i++) {
+			begin = gmem_now_ns();
+			gmem_guest_call(self->vcpu, gmem_guest_write,
+					GMEM_GVA + i % REST_PAGES * PAGE_SIZE, 1, 0);
+			worst = max(worst, gmem_now_ns() - begin);
+		}
+		TEST_ASSERT(!pthread_join(converter.thread, NULL), "pthread_join() failed");
+		TEST_ASSERT(!pthread_join(request.thread, NULL), "pthread_join() failed");
+		printf("# allocation of %lu us: conversion waited %lu us, guest waited %lu us\n",
+		       request.took / 1000, converter.worst / 1000, worst / 1000);
+		best = min(best, max(worst, converter.worst) * 1000 / request.took);
+		gmem_unbind(self->vm, GMEM_SLOT);
+		close(fd);
+	}
+	TEST_ASSERT(best <= 250, "allocation: others waited for %lu/1000 of it", best);
+}
+
+/*
+ * A conversion of other memory of the same VM, which is populated and in many runs;
+ * and what a vCPU does meanwhile in memory of its own, at GMEM_GPA.
  */
 #define OWN_PAGES	16ull
 #define RUNS_GPA	(GMEM_GPA + (1ull << 32))
@@ -357,6 +498,8 @@ static uint64_t act_longest(struct kvm_vm *vm, struct kvm_vcpu *vcpu, int own,
 	conversion.fd = gmem_create(vm, MANY_RUNS * PAGE_SIZE, GMEM_FLAGS_PRIVATE);
 	for (i = 0; i < MANY_RUNS; i += 2)
 		gmem_make_shared(conversion.fd, i * PAGE_SIZE, PAGE_SIZE);
+	TEST_ASSERT_EQ(__gmem_fallocate(conversion.fd, FALLOC_FL_KEEP_SIZE, 0,
+					MANY_RUNS * PAGE_SIZE), 0);
 	gmem_bind(vm, GMEM_SLOT + 1, RUNS_GPA, MANY_RUNS * PAGE_SIZE, NULL, conversion.fd, 0);
 
 	TEST_ASSERT(!pthread_create(&conversion.thread, NULL, run_conversion, &conversion),
@@ -410,8 +553,11 @@ struct victim {
 	volatile uint64_t rounds, took;
 };
 
-/* How long a child lives that is killed while it zeroes memory, over and over. */
-static uint64_t kill_child(int fd, struct victim *victim)
+/*
+ * How long a child lives that does @op, over and over, and is killed after that
+ * many eighths of the second time.
+ */
+static uint64_t kill_child(int fd, int (*op)(int fd), int eighths, struct victim *victim)
 {
 	uint64_t begin;
 	int status;
@@ -422,13 +568,14 @@ static uint64_t kill_child(int fd, struct victim *victim)
 	TEST_ASSERT(pid >= 0, "fork: %s", strerror(errno));
 	while (!pid) {
 		begin = gmem_now_ns();
-		if (__gmem_fallocate(fd, ZERO, 0, BIG_SIZE))
+		if (op(fd))
 			_exit(1);
 		victim->took = gmem_now_ns() - begin;
 		victim->rounds++;
 	}
 	while (!victim->rounds)
 		sched_yield();
+	usleep(victim->took * eighths / 8000);
 	begin = gmem_now_ns();
 	kill(pid, SIGKILL);
 	TEST_ASSERT(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status),
@@ -443,25 +590,68 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* If a signal had to wait for the end, half of the request would be left as a rule. */
+static uint64_t kill_children(int fd, int (*op)(int fd), struct victim *victim)
+{
+	uint64_t lived[9];
+	int n;
+
+	for (n = 0; n < ARRAY_SIZE(lived); n++)
+		lived[n] = kill_child(fd, op, n, victim);
+	qsort(lived, ARRAY_SIZE(lived), sizeof(lived[0]), compare);
+	return lived[ARRAY_SIZE(lived) / 2];
+}
+
+static struct victim *alloc_victim(void)
+{
+	struct victim *victim = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE,
+				     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	TEST_ASSERT(victim != MAP_FAILED, "mmap() failed");
+	return victim;
+}
+
 /* A signal that nobody can ignore does not wait for the end of the request. */
 GMEM_TEST(gmem_latency, killed)
 {
-	int fd = gmem_create(self->vm, BIG_SIZE, GMEM_FLAGS_SHARED), n;
-	struct victim *victim;
-	uint64_t lived[9];
+	int fd = gmem_create(self->vm, BIG_SIZE, GMEM_FLAGS_SHARED);
+	struct victim *victim = alloc_victim();
+	uint64_t lived;
 
-	victim = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	TEST_ASSERT(victim != MAP_FAILED, "mmap() failed");
 	TEST_ASSERT_EQ(__gmem_fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, BIG_SIZE), 0);
-
-	/* At whatever time of the request: half of it would be left as a rule. */
-	for (n = 0; n < ARRAY_SIZE(lived); n++)
-		lived[n] = kill_child(fd, victim);
-	qsort(lived, ARRAY_SIZE(lived), sizeof(lived[0]), compare);
+	lived = kill_children(fd, request_zero, victim);
 	printf("# zeroing takes %lu us; killed, it ended after %lu us\n", victim->took / 1000,
-	       lived[ARRAY_SIZE(lived) / 2] / 1000);
-	TEST_ASSERT(lived[ARRAY_SIZE(lived) / 2] < victim->took / 5, "lived for %lu of %lu us",
-		    lived[ARRAY_SIZE(lived) / 2] / 1000, victim->took / 1000);
+	       lived / 1000);
+	TEST_ASSERT(lived < victim->took / 5, "lived for %lu of %lu us", lived / 1000,
+		    victim->took / 1000);
+	munmap(victim, PAGE_SIZE);
+	close(fd);
+}
+
+static int convert_there_and_back(int fd)
+{
+	int r = __gmem_convert(fd, true, 0, rest_offset(fd), 0, NULL);
+
+	return r ?: request_convert_zero(fd);
+}
+
+/* A conversion that has begun to zero goes on to its end, which is not far. */
+GMEM_TEST(gmem_latency, killed_in_convert_zero)
+{
+	struct victim *victim = alloc_victim();
+	int fd = create_private(self->vm);
+	uint64_t lived, zeroing, private;
+
+	zeroing = time_request(fd, request_zero);
+	lived = kill_children(fd, convert_there_and_back, victim);
+	printf("# zeroing takes %lu us, converting %lu us; killed, it ended after %lu us\n",
+	       zeroing / 1000, victim->took / 1000, lived / 1000);
+	TEST_ASSERT(lived < zeroing / 3, "lived for %lu us, and to zero takes %lu us",
+		    lived / 1000, zeroing / 1000);
+	/* All of it, or nothing. */
+	private = gmem_fdinfo(fd, "gmem-private");
+	TEST_ASSERT(!private || private == rest_offset(fd), "%lu bytes are private", private);
+	munmap(victim, PAGE_SIZE);
 	close(fd);
 }
 
@@ -489,6 +679,11 @@ static void op_to_private(struct killed *k)
 static void op_to_shared(struct killed *k)
 {
 	__gmem_convert(k->fd, false, 0, KILL_RUNS * PAGE_SIZE, 0, NULL);
+}
+
+static void op_to_shared_zero(struct killed *k)
+{
+	__gmem_convert(k->fd, false, 0, KILL_RUNS * PAGE_SIZE, KVM_GMEM_CONVERT_ZERO, NULL);
 }
 
 static void op_punch(struct killed *k)
@@ -672,9 +867,9 @@ static const struct killed_op {
 	const char *name;
 	void (*op)(struct killed *k);
 } waiting_ops[] = {
-	OP(to_private), OP(to_shared), OP(punch), OP(zero), OP(allocate), OP(freeze),
-	OP(bind), OP(link), OP(clone), OP(ranges), OP(seek), OP(host_fault),
-	OP(guest_fault), OP(fdinfo),
+	OP(to_private), OP(to_shared), OP(to_shared_zero), OP(punch), OP(zero),
+	OP(allocate), OP(freeze), OP(bind), OP(link), OP(clone), OP(ranges), OP(seek),
+	OP(host_fault), OP(guest_fault), OP(fdinfo),
 };
 
 /* A signal that nobody can ignore ends the wait for who is at work on the memory. */

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# The man pages are well formed, say the system calls of syscalls.list, and gmem(7)'s
-# example compiles.
+# The man pages are well formed, have all constants and the members of all structs of the
+# header, say the system calls of syscalls.list, and gmem(7)'s example compiles.
 set -eu
 
 tmp=$(mktemp -d)
@@ -20,6 +20,32 @@ for page in ./*.3; do
 		grep -qx "\.Sh $section" "$page" || { echo "$page has no $section"; exit 1; }
 	done
 done
+
+# Constants, and the ..._INIT of each struct.
+sed -n 's/^#define \(GMEM_[A-Z_]*\) .*/\1/p; s/^[[:space:]]\(GMEM_[A-Z_]*\) = .*/\1/p' ../include/gmem.h |
+	while read -r name; do
+		grep -qw "$name" ./*.3 ./*.7 || { echo "no page has $name"; exit 1; }
+	done
+
+# Struct and member, in the order of the members.
+sed 's,/\*.*\*/,,; /\/\*/,/\*\//d' ../include/gmem.h | awk '
+	/^struct gmem[a-z_]* {/ { struct = $2 }
+	/^};/ { struct = "" }
+	struct && /;/ {
+		sub(/\)\(.*/, ""); sub(/\[.*/, ""); sub(/;.*/, ""); sub(/.*[ *]/, "")
+		print struct, $0
+	}' >"$tmp/members"
+[ "$(grep -c ' size$' "$tmp/members")" -ge 10 ] || { echo "too few structs to be true"; exit 1; }
+awk 'FNR == 1 { struct = "" }
+	/^\.S[sh] / { struct = $2 == "struct" ? $3 : "" }
+	struct && /^\.It .*Va / {
+		sub(/.*Va /, ""); sub(/\)\(.*/, ""); sub(/\[.*/, ""); gsub(/[*(,]/, "")
+		for (i = 1; i <= NF; i++) print struct, $i
+	}' ./*.3 ./*.7 >"$tmp/shown"
+for which in members shown; do
+	LC_ALL=C sort -s -k 1,1 "$tmp/$which" >"$tmp/$which.sorted"
+done
+diff -u --label header --label pages "$tmp/members.sorted" "$tmp/shown.sorted"
 
 sed -n '/^\.Bd -literal/,/^\.Ed/{/^\.[BE]d/d;p}' gmem.7 | sed 's/\\e/\\/g' >"$tmp/example.c"
 [ "$(wc -l <"$tmp/example.c")" -gt 50 ] || { echo "gmem.7 has no example"; exit 1; }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The man pages are well formed, have all constants and the members of all structs of the
-# header, say the system calls of syscalls.list, and gmem(7)'s example compiles.
+# header, say the system calls of syscalls.list, and their examples compile.
 set -eu
 
 tmp=$(mktemp -d)
@@ -47,9 +47,16 @@ for which in members shown; do
 done
 diff -u --label header --label pages "$tmp/members.sorted" "$tmp/shown.sorted"
 
-sed -n '/^\.Bd -literal/,/^\.Ed/{/^\.[BE]d/d;p}' gmem.7 | sed 's/\\e/\\/g' >"$tmp/example.c"
-[ "$(wc -l <"$tmp/example.c")" -gt 50 ] || { echo "gmem.7 has no example"; exit 1; }
-$CC -Wall -Wextra -Werror -c -o "$tmp/example.o" -I../include "$tmp/example.c"
+# Each example compiles, and gmem(7)'s is a program but for its main().
+for page in ./*.3 ./*.7; do
+	grep -q '^\.Sh EXAMPLES' "$page" || continue
+	sed -n '/^\.Bd -literal/,/^\.Ed/{/^\.[BE]d/d;p}' "$page" | sed 's/\\e/\\/g' >"$tmp/example.c"
+	[ "$(wc -l <"$tmp/example.c")" -gt 10 ] || { echo "$page has no example"; exit 1; }
+	$CC -Wall -Wextra -Werror -c -o "$tmp/${page##*/}.o" -I../include "$tmp/example.c"
+done
+[ "$(find "$tmp" -name '*.o' | wc -l)" -ge 5 ] || { echo "too few examples to be true"; exit 1; }
+echo 'int run(const void *, unsigned long); int main(void) { return run(0, 0); }' >"$tmp/main.c"
+$CC -o "$tmp/program" "$tmp/main.c" "$tmp/gmem.7.o" "$LIB" -lnuma
 
 command -v mandoc >/dev/null || { echo "mandoc is missing: the pages were not linted"; exit 77; }
 mandoc -Tlint -Wwarning ./*.3 ./*.7

@@ -41,6 +41,17 @@ extern "C" {
 
 #define GMEM_VERSION_MAJOR 1
 #define GMEM_VERSION_MINOR 0
+/* For #if: whether this header has what came with that version. */
+#define GMEM_VERSION_AT_LEAST(major, minor)                                                        \
+	(GMEM_VERSION_MAJOR > (major) ||                                                           \
+	 (GMEM_VERSION_MAJOR == (major) && GMEM_VERSION_MINOR >= (minor)))
+
+/* The compiler warns who ignores such a function's result: then it is not known what holds. */
+#ifdef __GNUC__
+#define GMEM_MUST_CHECK __attribute__((warn_unused_result))
+#else
+#define GMEM_MUST_CHECK
+#endif
 
 /* A node set, defined in <numa.h> */
 struct bitmask;
@@ -141,8 +152,8 @@ enum gmem_vm_flag {
  * Create the context for a VM, and probe what the kernel can do for it. The caller created
  * the VM, and keeps its descriptor open until gmem_vm_free() and the last gmem_unref().
  */
-int gmem_vm_new(int vm_fd, const struct gmem_vm_options *options, struct gmem_vm **ret_vm,
-		struct gmem_error *error);
+GMEM_MUST_CHECK int gmem_vm_new(int vm_fd, const struct gmem_vm_options *options,
+				struct gmem_vm **ret_vm, struct gmem_error *error);
 
 /*
  * vm may be NULL. Slots that KVM accesses through a mapping of the library (in all modes but
@@ -209,8 +220,8 @@ struct gmem_options {
  * In memory of huge pages, ranges that are mapped, discarded or allocated are multiples of
  * these. The caller has one reference.
  */
-int gmem_new(struct gmem_vm *vm, uint64_t bytes, const struct gmem_options *options,
-	     struct gmem **ret_memory, struct gmem_error *error);
+GMEM_MUST_CHECK int gmem_new(struct gmem_vm *vm, uint64_t bytes, const struct gmem_options *options,
+			     struct gmem **ret_memory, struct gmem_error *error);
 
 /* Add a reference, and return memory. */
 struct gmem *gmem_ref(struct gmem *memory);
@@ -240,8 +251,8 @@ enum gmem_map_flag {
  * GMEM_MODE_ATTRIBUTES, and in GMEM_MODE_DUAL reaches a page of the memfd that the guest does not
  * see. The caller owns the mapping; it keeps the memory alive, but not the struct gmem.
  */
-int gmem_map(struct gmem *memory, uint64_t offset, uint64_t bytes, uint64_t flags,
-	     void **ret_address, struct gmem_error *error);
+GMEM_MUST_CHECK int gmem_map(struct gmem *memory, uint64_t offset, uint64_t bytes, uint64_t flags,
+			     void **ret_address, struct gmem_error *error);
 int gmem_unmap(void *address, uint64_t bytes);
 
 /* --- binding */
@@ -253,8 +264,8 @@ int gmem_unmap(void *address, uint64_t bytes);
  * where. KVM's error if it refuses the slot, such as one that overlaps a slot that was not
  * created through the library.
  */
-int gmem_bind(struct gmem *memory, uint32_t slot, uint64_t gpa, uint64_t offset, uint64_t bytes,
-	      struct gmem_error *error);
+GMEM_MUST_CHECK int gmem_bind(struct gmem *memory, uint32_t slot, uint64_t gpa, uint64_t offset,
+			      uint64_t bytes, struct gmem_error *error);
 
 /*
  * -ENOENT if the library did not bind that slot; the error of a listener that refuses. A slot that
@@ -276,7 +287,8 @@ struct gmem_location {
 /* clang-format on */
 
 /* Find the memory at gpa, which need not be aligned; -ENOENT: none of this library. */
-int gmem_lookup(struct gmem_vm *vm, uint64_t gpa, struct gmem_location *ret_location);
+GMEM_MUST_CHECK int gmem_lookup(struct gmem_vm *vm, uint64_t gpa,
+				struct gmem_location *ret_location);
 
 /* --- NUMA */
 
@@ -294,8 +306,9 @@ enum gmem_policy {
  * without GMEM_CAP_POLICY, but in the modes DUAL and PLAIN, and of memory of huge pages;
  * gmem_prealloc() can place memory there, and private memory in dual mode.
  */
-int gmem_set_policy(struct gmem *memory, uint64_t offset, uint64_t bytes, uint32_t policy,
-		    const struct bitmask *nodes, struct gmem_error *error);
+GMEM_MUST_CHECK int gmem_set_policy(struct gmem *memory, uint64_t offset, uint64_t bytes,
+				    uint32_t policy, const struct bitmask *nodes,
+				    struct gmem_error *error);
 
 /* Store the policy of one page. ret_nodes may be NULL; -ERANGE if it is too short. */
 int gmem_get_policy(struct gmem *memory, uint64_t offset, uint32_t *ret_policy,
@@ -314,8 +327,9 @@ typedef int (*gmem_progress_fn)(void *data, uint64_t done, uint64_t total);
  * changed and restored; if that fails, error has GMEM_STEP_POLICY. Signals do not end it:
  * only progress stops it. After a failure, pages that were allocated stay.
  */
-int gmem_prealloc(struct gmem *memory, uint64_t offset, uint64_t bytes, const struct bitmask *nodes,
-		  gmem_progress_fn progress, void *data, struct gmem_error *error);
+GMEM_MUST_CHECK int gmem_prealloc(struct gmem *memory, uint64_t offset, uint64_t bytes,
+				  const struct bitmask *nodes, gmem_progress_fn progress,
+				  void *data, struct gmem_error *error);
 
 /*
  * Store how many bytes of a range are on each node in ret_bytes[0] to ret_bytes[count - 1].
@@ -386,14 +400,15 @@ struct gmem_convert_result {
  * see GMEM_CONVERT_BACKED; the error of a listener that refuses. If error has GMEM_STEP_ROLLBACK, a
  * part could not be converted back: it is in the new state, and the listeners were told so.
  */
-int gmem_convert(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uint32_t state,
-		 const struct gmem_convert_options *options, struct gmem_convert_result *result,
-		 struct gmem_error *error);
+GMEM_MUST_CHECK int gmem_convert(struct gmem_vm *vm, uint64_t gpa, uint64_t bytes, uint32_t state,
+				 const struct gmem_convert_options *options,
+				 struct gmem_convert_result *result, struct gmem_error *error);
 
 /* The same for a range of a memory object, whether it is bound or not. */
-int gmem_convert_offset(struct gmem *memory, uint64_t offset, uint64_t bytes, uint32_t state,
-			const struct gmem_convert_options *options,
-			struct gmem_convert_result *result, struct gmem_error *error);
+GMEM_MUST_CHECK int gmem_convert_offset(struct gmem *memory, uint64_t offset, uint64_t bytes,
+					uint32_t state, const struct gmem_convert_options *options,
+					struct gmem_convert_result *result,
+					struct gmem_error *error);
 
 struct gmem_event {
 	size_t size;
@@ -429,8 +444,9 @@ struct gmem_listener_ops {
  * Add a listener; ops is copied. It is called for the memory that is shared now, as if that
  * were being bound (from unbacked to shared); if it refuses, it is not added.
  */
-int gmem_listener_add(struct gmem_vm *vm, const struct gmem_listener_ops *ops, void *data,
-		      struct gmem_listener **ret_listener, struct gmem_error *error);
+GMEM_MUST_CHECK int gmem_listener_add(struct gmem_vm *vm, const struct gmem_listener_ops *ops,
+				      void *data, struct gmem_listener **ret_listener,
+				      struct gmem_error *error);
 /* Remove a listener, without calling it; -ENOENT if it is not one of the VM. */
 int gmem_listener_remove(struct gmem_vm *vm, struct gmem_listener *listener);
 
@@ -495,9 +511,10 @@ int gmem_exit_complete(struct kvm_run *run, struct gmem_exit *exit, int result);
  * private, and GMEM_CONVERT_BACKED is always set. Negative: the vCPU cannot continue; exit->kind
  * has the kind of exit (-EFAULT: unbacked; -EHWPOISON; -ELOOP: stuck; an error of gmem_convert()).
  */
-int gmem_exit_handle(struct gmem_vm *vm, struct kvm_run *run, int run_result,
-		     struct gmem_exit *exit, const struct gmem_convert_options *options,
-		     struct gmem_error *error);
+GMEM_MUST_CHECK int gmem_exit_handle(struct gmem_vm *vm, struct kvm_run *run, int run_result,
+				     struct gmem_exit *exit,
+				     const struct gmem_convert_options *options,
+				     struct gmem_error *error);
 
 /* --- state */
 
@@ -551,13 +568,15 @@ int gmem_stats(struct gmem *memory, struct gmem_stats *ret_stats, struct gmem_er
  * Listeners are told of what is shared of it; if one refuses, nothing is freed. Huge
  * pages are not reserved any more: an access raises SIGBUS if the kernel has none left then.
  */
-int gmem_discard(struct gmem *memory, uint64_t offset, uint64_t bytes, struct gmem_error *error);
+GMEM_MUST_CHECK int gmem_discard(struct gmem *memory, uint64_t offset, uint64_t bytes,
+				 struct gmem_error *error);
 
 /*
  * Zero a range in place: no page is freed or allocated, and its state stays.
  * -EOPNOTSUPP without GMEM_CAP_ZERO, and in the modes DUAL, ATTRIBUTES and PLAIN.
  */
-int gmem_zero(struct gmem *memory, uint64_t offset, uint64_t bytes, struct gmem_error *error);
+GMEM_MUST_CHECK int gmem_zero(struct gmem *memory, uint64_t offset, uint64_t bytes,
+			      struct gmem_error *error);
 
 /* --- life after the VM */
 
@@ -569,8 +588,8 @@ int gmem_zero(struct gmem *memory, uint64_t offset, uint64_t bytes, struct gmem_
  * GMEM_CAP_LINK, and in the modes DUAL, ATTRIBUTES and PLAIN; -EINVAL: the VM is of another type;
  * -EPERM: another process created the VM of memory. The caller has one reference.
  */
-int gmem_relink(struct gmem *memory, struct gmem_vm *vm, struct gmem **ret_memory,
-		struct gmem_error *error);
+GMEM_MUST_CHECK int gmem_relink(struct gmem *memory, struct gmem_vm *vm, struct gmem **ret_memory,
+				struct gmem_error *error);
 
 /*
  * Make the memory immutable; this cannot be undone. A write of a guest then causes an exit,
@@ -579,7 +598,7 @@ int gmem_relink(struct gmem *memory, struct gmem_vm *vm, struct gmem **ret_memor
  * error says where. -EOPNOTSUPP without GMEM_CAP_CLONE, in the modes DUAL,
  * ATTRIBUTES and PLAIN, and for a clone.
  */
-int gmem_freeze(struct gmem *memory, struct gmem_error *error);
+GMEM_MUST_CHECK int gmem_freeze(struct gmem *memory, struct gmem_error *error);
 
 /*
  * Create a copy-on-write clone of memory, which must be frozen, for vm. The clone has the
@@ -590,8 +609,8 @@ int gmem_freeze(struct gmem *memory, struct gmem_error *error);
  * Guests that share pages can learn about each other: see gmem_relink(3). -EINVAL: memory
  * is not frozen, or vm is of another type; -EPERM and -EOPNOTSUPP as for gmem_relink().
  */
-int gmem_clone(struct gmem *memory, struct gmem_vm *vm, struct gmem **ret_memory,
-	       struct gmem_error *error);
+GMEM_MUST_CHECK int gmem_clone(struct gmem *memory, struct gmem_vm *vm, struct gmem **ret_memory,
+			       struct gmem_error *error);
 
 #ifdef __cplusplus
 }

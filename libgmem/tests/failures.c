@@ -1379,7 +1379,7 @@ static void run_callbacks(void *data)
 	options.pause_us = 1;
 	ck_assert_int_eq(gmem_prealloc(st.one, 0, SIZE, NULL, progress_with_point, NULL, NULL), 0);
 	ck_assert_int_eq(gmem_listener_add(vm, &ops, NULL, &listener, NULL), 0);
-	gmem_convert(vm, GPA, SIZE, GMEM_STATE_PRIVATE, &options, NULL, NULL);
+	ck_assert_int_le(gmem_convert(vm, GPA, SIZE, GMEM_STATE_PRIVATE, &options, NULL, NULL), 0);
 	ck_assert_int_eq(gmem_discard(st.one, 0, SIZE, NULL), 0);
 	ck_assert_int_eq(gmem_unbind(vm, 0, NULL), 0);
 	ck_assert_int_eq(gmem_listener_remove(vm, listener), 0);

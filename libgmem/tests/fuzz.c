@@ -146,8 +146,9 @@ static void options(unsigned int i, const uint8_t *data, size_t size)
 		/* Patience is not what is tested. */
 		if (says >= sizeof(*o))
 			o->attempts &= 3;
-		gmem_convert(vm[i], GPA, PAGE, which & 64 ? GMEM_STATE_PRIVATE : GMEM_STATE_SHARED,
-			     o, NULL, NULL);
+		need(gmem_convert(vm[i], GPA, PAGE,
+				  which & 64 ? GMEM_STATE_PRIVATE : GMEM_STATE_SHARED, o, NULL,
+				  NULL) <= 0);
 		break;
 	}
 	case 3:

@@ -18,7 +18,7 @@ compare()
 }
 
 # The ..._INIT are for C, and what is included comes with names of its own.
-sed -n 's/^#define \(GMEM_[A-Z_]*\) .*/\1/p; s/^[[:space:]]\(GMEM_[A-Z_]*\) = .*/\1/p' "$header" |
+sed -n 's/^#define \(GMEM_[A-Z_]*\) [0-9{\\].*/\1/p; s/^[[:space:]]\(GMEM_[A-Z_]*\) = .*/\1/p' "$header" |
 	grep -v '_INIT$' | sort >"$tmp/header"
 sed -n 's/^pub const \(GMEM_[A-Z_]*\): .*/\1/p' "$tmp/rust" | sort >"$tmp/found"
 compare constants 50

@@ -22,7 +22,7 @@ for page in ./*.3; do
 done
 
 # Constants, and the ..._INIT of each struct.
-sed -n 's/^#define \(GMEM_[A-Z_]*\) .*/\1/p; s/^[[:space:]]\(GMEM_[A-Z_]*\) = .*/\1/p' ../include/gmem.h |
+sed -n 's/^#define \(GMEM_[A-Z_]*\) [0-9{\\].*/\1/p; s/^[[:space:]]\(GMEM_[A-Z_]*\) = .*/\1/p' ../include/gmem.h |
 	while read -r name; do
 		grep -qw "$name" ./*.3 ./*.7 || { echo "no page has $name"; exit 1; }
 	done

@@ -519,8 +519,8 @@ static uint64_t act_longest(struct kvm_vm *vm, struct kvm_vcpu *vcpu, int own,
 	return worst * 1000 / conversion.took;
 }
 
-/* One conversion does not keep a vCPU from other memory. */
-static void check_other_memory(struct kvm_vm *vm, struct kvm_vcpu *vcpu,
+/* One conversion does not keep a vCPU from other memory for @limit thousandths of it. */
+static void check_other_memory(struct kvm_vm *vm, struct kvm_vcpu *vcpu, uint64_t limit,
 			       void (*act)(struct kvm_vcpu *vcpu, int own, uint64_t page))
 {
 	int own = gmem_create(vm, OWN_PAGES * PAGE_SIZE, GMEM_FLAGS_PRIVATE), n;
@@ -531,21 +531,22 @@ static void check_other_memory(struct kvm_vm *vm, struct kvm_vcpu *vcpu,
 	 * One conversion takes no longer than a few slices of time of a busy
 	 * machine, so it takes more tries to see one that nothing else disturbs.
 	 */
-	for (n = 0; n < 4 * TRIES && best > 150; n++)
+	for (n = 0; n < 4 * TRIES && best > limit; n++)
 		best = min(best, act_longest(vm, vcpu, own, act));
-	TEST_ASSERT(best <= 150, "it took %lu/1000 of the conversion", best);
+	TEST_ASSERT(best <= limit, "it took %lu/1000 of the conversion", best);
 	gmem_unbind(vm, GMEM_SLOT);
 	close(own);
 }
 
 GMEM_TEST(gmem_latency, zero_and_clock)
 {
-	check_other_memory(self->vm, self->vcpu, set_clock);
+	check_other_memory(self->vm, self->vcpu, 150, set_clock);
 }
 
 GMEM_TEST(gmem_latency, convert_and_punch)
 {
-	check_other_memory(self->vm, self->vcpu, punch_and_touch);
+	/* 170 to 194; 432 where pages are zeroed between begin and end. */
+	check_other_memory(self->vm, self->vcpu, 300, punch_and_touch);
 }
 
 /* What the child says of itself. */

@@ -11,45 +11,6 @@ int gmem_punch(const struct gmem *memory, int fd, uint64_t offset, uint64_t byte
 					  bytes);
 }
 
-static void roll_back(const struct news *news, const struct target *t, size_t nr)
-{
-	struct piece p;
-
-	while (nr--)
-		if (gmem_piece(t, nr, &p))
-			gmem_roll_back(news, &p);
-}
-
-/*
- * What is shared of the range: devices let the pages go before they are freed, and get what
- * is there afterwards.
- */
-static int prepare(const struct news *news, const struct target *t, struct gmem_error *error)
-{
-	struct piece p;
-	size_t i;
-	int r;
-
-	for (i = 0; i < t->nr; i++) {
-		r = gmem_piece(t, i, &p) ? gmem_prepare_shared(news, &p, error) : 0;
-		if (r) {
-			roll_back(news, t, i);
-			return r;
-		}
-	}
-	return 0;
-}
-
-static void commit(const struct news *news, const struct target *t)
-{
-	struct piece p;
-	size_t i;
-
-	for (i = 0; i < t->nr; i++)
-		if (gmem_piece(t, i, &p))
-			gmem_commit(news, &p);
-}
-
 static int discard_locked(struct gmem *memory, uint64_t offset, uint64_t bytes,
 			  struct gmem_error *error)
 {
@@ -57,15 +18,16 @@ static int discard_locked(struct gmem *memory, uint64_t offset, uint64_t bytes,
 	struct target t = {.memory = memory, .start = offset, .end = offset + bytes};
 	int r;
 
+	/* Devices let the pages go before they are freed, and get what is there afterwards. */
 	gmem_aim(&t, memory->vm);
-	r = prepare(&news, &t, error);
+	r = gmem_prepare_target(&news, &t, error);
 	if (r)
 		return r;
 	r = gmem_punch(memory, memory->fd, offset, bytes);
 	if (r >= 0 && memory->shared_fd != memory->fd)
 		r = gmem_punch(memory, memory->shared_fd, offset, bytes);
 	if (r < 0) {
-		roll_back(&news, &t, t.nr);
+		gmem_roll_back_target(&news, &t);
 		return gmem_fail(error, GMEM_STEP_DISCARD, r, gmem_gpa_of(memory, offset), offset,
 				 "Cannot free %#llx bytes at %#llx (errno %d).",
 				 (unsigned long long)bytes, (unsigned long long)offset, -r);
@@ -73,7 +35,7 @@ static int discard_locked(struct gmem *memory, uint64_t offset, uint64_t bytes,
 	pthread_rwlock_wrlock(&memory->vm->lock);
 	gmem_note_residue(memory, offset, offset + bytes, false);
 	pthread_rwlock_unlock(&memory->vm->lock);
-	commit(&news, &t);
+	gmem_commit_target(&news, &t);
 	return 0;
 }
 

@@ -167,6 +167,8 @@ static inline bool gmem_error_ok(const struct gmem_error *error)
  * other way round. v1 is the size it had in version 1.0.
  */
 int gmem_copy_in(void *to, size_t size, size_t v1, const void *from);
+/* The same of options, which stay as they are where a caller has none. */
+int gmem_take_options(void *to, size_t size, size_t v1, const void *from, struct gmem_error *error);
 int gmem_check_out(const void *to, size_t v1);
 void gmem_copy_out(void *to, const void *from, size_t size);
 
@@ -428,6 +430,10 @@ int gmem_prepare(const struct news *news, const struct piece *p, struct gmem_err
 int gmem_prepare_shared(const struct news *news, const struct piece *p, struct gmem_error *error);
 void gmem_commit(const struct news *news, const struct piece *p);
 void gmem_roll_back(const struct news *news, const struct piece *p);
+/* The same of all pieces of a target, as gmem_prepare_shared() has it. */
+int gmem_prepare_target(const struct news *news, const struct target *t, struct gmem_error *error);
+void gmem_commit_target(const struct news *news, const struct target *t);
+void gmem_roll_back_target(const struct news *news, const struct target *t);
 /* Of all of a piece, planned or not. */
 void gmem_commit_all(const struct news *news, const struct piece *p);
 

@@ -136,29 +136,65 @@ void gmem_roll_back(const struct news *news, const struct piece *p)
 		roll_back_below(news, p, p->offset + p->bytes);
 }
 
+/* Of the first nr pieces. */
+static void roll_back_first(const struct news *news, const struct target *t, size_t nr)
+{
+	struct piece p;
+
+	while (nr--)
+		if (gmem_piece(t, nr, &p))
+			gmem_roll_back(news, &p);
+}
+
+int gmem_prepare_target(const struct news *news, const struct target *t, struct gmem_error *error)
+{
+	struct piece p;
+	size_t i;
+	int r;
+
+	for (i = 0; i < t->nr; i++) {
+		r = gmem_piece(t, i, &p) ? gmem_prepare_shared(news, &p, error) : 0;
+		if (r) {
+			roll_back_first(news, t, i);
+			return r;
+		}
+	}
+	return 0;
+}
+
+void gmem_commit_target(const struct news *news, const struct target *t)
+{
+	struct piece p;
+	size_t i;
+
+	for (i = 0; i < t->nr; i++)
+		if (gmem_piece(t, i, &p))
+			gmem_commit(news, &p);
+}
+
+void gmem_roll_back_target(const struct news *news, const struct target *t)
+{
+	roll_back_first(news, t, t->nr);
+}
+
 /* The listener is told of what is shared now, as if it were being bound. */
 static int add_locked(struct gmem_vm *vm, struct gmem_listener *listener, struct gmem_error *error)
 {
 	const struct news news = {vm, listener, GMEM_STATE_UNBACKED, GMEM_STATE_SHARED};
-	size_t i;
+	struct target all = {.start = 0, .end = UINT64_MAX};
 	int r;
 
-	for (i = 0; i < vm->nr_bindings; i++) {
-		r = gmem_prepare_shared(&news, &vm->bindings[i], error);
-		if (r) {
-			while (i--)
-				gmem_roll_back(&news, &vm->bindings[i]);
-			return r;
-		}
-	}
+	gmem_aim(&all, vm);
+	r = gmem_prepare_target(&news, &all, error);
+	if (r)
+		return r;
 	listener->prev = vm->last;
 	if (vm->last)
 		vm->last->next = listener;
 	else
 		vm->first = listener;
 	vm->last = listener;
-	for (i = 0; i < vm->nr_bindings; i++)
-		gmem_commit(&news, &vm->bindings[i]);
+	gmem_commit_target(&news, &all);
 	return 0;
 }
 

@@ -267,13 +267,9 @@ PUBLIC int gmem_new(struct gmem_vm *vm, uint64_t bytes, const struct gmem_option
 
 	if (!vm || !ret_memory || !gmem_error_ok(error))
 		return gmem_bad(error, "The VM or the pointer to the result is NULL.");
-	if (options) {
-		r = gmem_copy_in(&opt, sizeof(opt), GMEM_OPTIONS_1_0, options);
-		if (r)
-			return gmem_fail(
-				error, GMEM_STEP_ARGUMENTS, r, GMEM_NOWHERE, GMEM_NOWHERE,
-				"The size of the options, or what follows them, is invalid.");
-	}
+	r = gmem_take_options(&opt, sizeof(opt), GMEM_OPTIONS_1_0, options, error);
+	if (r)
+		return r;
 	if (opt.huge_page && (opt.huge_page < vm->page || opt.huge_page & (opt.huge_page - 1)))
 		return gmem_bad(error, "%llu bytes are not the size of a page.",
 				(unsigned long long)opt.huge_page);

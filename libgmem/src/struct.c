@@ -29,6 +29,15 @@ int gmem_copy_in(void *to, size_t size, size_t v1, const void *from)
 	return 0;
 }
 
+int gmem_take_options(void *to, size_t size, size_t v1, const void *from, struct gmem_error *error)
+{
+	int r = from ? gmem_copy_in(to, size, v1, from) : 0;
+
+	return r ? gmem_fail(error, GMEM_STEP_ARGUMENTS, r, GMEM_NOWHERE, GMEM_NOWHERE,
+			     "The size of the options, or what follows them, is invalid.")
+		 : 0;
+}
+
 int gmem_check_out(const void *to, size_t v1)
 {
 	return to && size_of(to) >= v1 ? 0 : -EINVAL;

@@ -434,11 +434,10 @@ static int try_once(struct change *c, struct gmem_error *error)
 int gmem_copy_options(struct gmem_convert_options *copy, const struct gmem_convert_options *options,
 		      struct gmem_error *error)
 {
-	int r = gmem_copy_in(copy, sizeof(*copy), GMEM_CONVERT_OPTIONS_1_0, options);
+	int r = gmem_take_options(copy, sizeof(*copy), GMEM_CONVERT_OPTIONS_1_0, options, error);
 
 	if (r)
-		return gmem_fail(error, GMEM_STEP_ARGUMENTS, r, GMEM_NOWHERE, GMEM_NOWHERE,
-				 "The size of the options, or what follows them, is invalid.");
+		return r;
 	if (copy->flags & ~(GMEM_CONVERT_ZERO | GMEM_CONVERT_BACKED))
 		return gmem_bad(error, "Unknown flags %#llx.", (unsigned long long)copy->flags);
 	return 0;

@@ -106,13 +106,9 @@ int gmem_vm_new_sys(int vm_fd, const struct gmem_vm_options *options, struct gme
 		return gmem_bad(error, "The pointer to the result is NULL.");
 	if (vm_fd < 0)
 		return gmem_bad(error, "%d is not a descriptor of a VM.", vm_fd);
-	if (options) {
-		r = gmem_copy_in(&opt, sizeof(opt), GMEM_VM_OPTIONS_1_0, options);
-		if (r)
-			return gmem_fail(
-				error, GMEM_STEP_ARGUMENTS, r, GMEM_NOWHERE, GMEM_NOWHERE,
-				"The size of the options, or what follows them, is invalid.");
-	}
+	r = gmem_take_options(&opt, sizeof(opt), GMEM_VM_OPTIONS_1_0, options, error);
+	if (r)
+		return r;
 	if (opt.flags & ~GMEM_VM_MAP_GPA_RANGE)
 		return gmem_bad(error, "Unknown flags %#llx.", (unsigned long long)opt.flags);
 

@@ -3,11 +3,12 @@
 # What bindgen makes of the header, which users from Rust take: every constant, structure and
 # function.
 set -eu
+# shellcheck source=libgmem/tests/api/lists
+. "$SRC/libgmem/tests/api/lists"
 
 command -v bindgen >/dev/null || { echo "no bindgen"; exit 77; }
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
-header=$SRC/libgmem/include/gmem.h
 bindgen --no-layout-tests --no-prepend-enum-name "$header" >"$tmp/rust"
 
 # compare KIND NUMBER: at least so many, the same in the header and in Rust
@@ -18,8 +19,7 @@ compare()
 }
 
 # The ..._INIT are for C, and what is included comes with names of its own.
-sed -n 's/^#define \(GMEM_[A-Z_]*\) [0-9{\\].*/\1/p; s/^[[:space:]]\(GMEM_[A-Z_]*\) = .*/\1/p' "$header" |
-	grep -v '_INIT$' | sort >"$tmp/header"
+list_constants | grep -v '_INIT$' | sort >"$tmp/header"
 sed -n 's/^pub const \(GMEM_[A-Z_]*\): .*/\1/p' "$tmp/rust" | sort >"$tmp/found"
 compare constants 50
 
@@ -30,7 +30,6 @@ sed -n 's/^struct \(gmem[a-z_]*\);$/\1/p' "$header" | sort -u >"$tmp/opaque"
 comm -23 "$tmp/found" "$tmp/opaque" >"$tmp/known" && mv "$tmp/known" "$tmp/found"
 compare structures 10
 
-tr '\n' ' ' <"$header" | sed 's,/\*[^*]*\*\+\([^/*][^*]*\*\+\)*/,,g' | tr ';' '\n' |
-	grep -v typedef | sed -n 's/.*[ *]\(gmem_[a-z_]*\)(.*/\1/p' | sort -u >"$tmp/header"
+list_functions >"$tmp/header"
 sed -n 's/^    pub fn \(gmem_[a-z_]*\)(.*/\1/p' "$tmp/rust" | sort -u >"$tmp/found"
 compare functions 30

@@ -16,16 +16,7 @@ for page in $(sed -n '/^\.Sh NAME/,/^\.Nd/s/^\.Nm \(gmem_[a-z_]*\).*/\1/p' "$SRC
 	[ -e "$tmp/root/share/man/man3/$page.3" ] || { echo "$page(3) is not installed"; exit 1; }
 done
 
-cat >"$tmp/user.c" <<'END'
-#include <gmem.h>
-int main(void)
-{
-	unsigned int major = 0;
-
-	gmem_version(&major, 0);
-	return major != GMEM_VERSION_MAJOR;
-}
-END
+cp "$SRC/libgmem/tests/api/user.c" "$tmp"
 # shellcheck disable=SC2046,SC2086
 {
 	$CC -Wall -Werror -o "$tmp/shared" "$tmp/user.c" $(pkg-config --cflags --libs libgmem)

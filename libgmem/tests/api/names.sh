@@ -3,14 +3,14 @@
 # Header, map, library, man pages and the list of system calls name the same functions;
 # the soname and the version node are what they are for ever.
 set -eu
+# shellcheck source=libgmem/tests/api/lists
+. "$SRC/libgmem/tests/api/lists"
 
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 cd "$SRC/libgmem"
 
-# Declarations, not the types of callbacks.
-tr '\n' ' ' <include/gmem.h | sed 's,/\*[^*]*\*\+\([^/*][^*]*\*\+\)*/,,g' | tr ';' '\n' |
-	grep -v typedef | sed -n 's/.*[ *]\(gmem_[a-z_]*\)(.*/\1/p' | sort -u >"$tmp/header"
+list_functions >"$tmp/header"
 sed -n '/global:/,/local:/s/^[[:space:]]*\(gmem_[a-z_]*\);.*/\1/p' libgmem.map | sort >"$tmp/map"
 nm -D --defined-only "$LIB" | sed -n 's/.* [A-Z] \([^@]*\)@@GMEM_1\.0$/\1/p' | sort >"$tmp/library"
 cat man/*.3 | sed -n '/^\.Sh NAME/,/^\.Nd/s/^\.Nm \(gmem_[a-z_]*\).*/\1/p' | sort >"$tmp/man"

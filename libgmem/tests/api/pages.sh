@@ -3,6 +3,8 @@
 # The man pages are well formed, have all constants and the members of all structs of the
 # header, say the system calls of syscalls.list, and their examples compile.
 set -eu
+# shellcheck source=libgmem/tests/api/lists
+. "$SRC/libgmem/tests/api/lists"
 
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
@@ -22,8 +24,7 @@ for page in ./*.3; do
 done
 
 # Constants, and the ..._INIT of each struct.
-sed -n 's/^#define \(GMEM_[A-Z_]*\) [0-9{\\].*/\1/p; s/^[[:space:]]\(GMEM_[A-Z_]*\) = .*/\1/p' ../include/gmem.h |
-	while read -r name; do
+list_constants | while read -r name; do
 		grep -qw "$name" ./*.3 ./*.7 || { echo "no page has $name"; exit 1; }
 	done
 

@@ -10,16 +10,7 @@ mkdir -p "$tmp/subprojects/gmem"
 for part in meson.build meson_options.txt libgmem tools examples packaging; do
 	ln -s "$SRC/$part" "$tmp/subprojects/gmem"
 done
-cat >"$tmp/vmm.c" <<'END'
-#include <gmem.h>
-int main(void)
-{
-	unsigned int major = 0;
-
-	gmem_version(&major, 0);
-	return major != GMEM_VERSION_MAJOR;
-}
-END
+cp "$SRC/libgmem/tests/api/user.c" "$tmp/vmm.c"
 cat >"$tmp/meson.build" <<'END'
 project('vmm', 'c')
 executable('vmm', 'vmm.c', dependencies: dependency('libgmem', fallback: 'gmem'), install: true)

@@ -574,8 +574,6 @@ static void *run_writes(void *data)
  */
 GMEM_TEST(gmem_bind, create_while_emulating)
 {
-	const struct sched_param fifo = { .sched_priority = 1 };
-	const struct sched_param other = { .sched_priority = 0 };
 	struct runner runner = { .vcpu = self->vcpu };
 	struct kvm_ioeventfd doorbell = { .addr = GMEM_GPA };
 	cpu_set_t allowed;
@@ -593,16 +591,14 @@ GMEM_TEST(gmem_bind, create_while_emulating)
 	kvm_pin_this_task_to_pcpu(0);
 	TEST_ASSERT(!pthread_create(&thread, NULL, run_writes, &runner),
 		    "pthread_create() failed");
-	TEST_ASSERT(!sched_setscheduler(0, SCHED_FIFO, &fifo), "SCHED_FIFO: %s",
-		    strerror(errno));
+	gmem_set_scheduler(SCHED_FIFO);
 
 	for (i = 0; i < 100; i++) {
 		gmem_bind(self->vm, GMEM_SLOT, GMEM_GPA, SIZE, self->hva, self->fd, 0);
 		gmem_unbind(self->vm, GMEM_SLOT);
 	}
 
-	TEST_ASSERT(!sched_setscheduler(0, SCHED_OTHER, &other), "SCHED_OTHER: %s",
-		    strerror(errno));
+	gmem_set_scheduler(SCHED_OTHER);
 	/* There is no slot now.  Wait for the guest, which may have had no turn yet. */
 	TEST_ASSERT_EQ(read(doorbell.fd, &rung, sizeof(rung)), sizeof(rung));
 	WRITE_ONCE(runner.stop, true);

@@ -611,14 +611,6 @@ GMEM_TEST(gmem_fault, memory)
 static uint64_t fault_gpa;
 static int nr_memory_faults;
 
-static uint64_t guest_fep_read(uint64_t gva, uint64_t b, uint64_t c)
-{
-	uint64_t val;
-
-	asm volatile(KVM_FEP "movq (%1), %0" : "=a"(val) : "c"(gva) : "memory");
-	return val;
-}
-
 static uint64_t guest_fep_write(uint64_t gva, uint64_t b, uint64_t c)
 {
 	asm volatile(KVM_FEP "movl %k0, (%1)" : : "a"(MAGIC), "c"(gva) : "memory");
@@ -692,7 +684,7 @@ GMEM_TEST(gmem_fault, emulation)
 		const char *name;
 		gmem_guest_fn fn;
 	} how[] = {
-		{ "an emulated read", guest_fep_read },
+		{ "an emulated read", gmem_guest_fep_read },
 		{ "an emulated write", guest_fep_write },
 		{ "an emulated cmpxchg", guest_fep_cmpxchg },
 		{ "a write from MMIO", guest_mmio_movs },
@@ -741,8 +733,8 @@ static void prepare_walk(struct env *env)
 		  NULL, cloned_ram, 0);
 
 	/* That leaves nothing to copy but the page table of the first page. */
-	gmem_guest_call(env->vcpu, guest_fep_read, GMEM_GVA + OTHER_OFFSET, 0, 0);
-	gmem_guest_start(env->vcpu, guest_fep_read, GMEM_GVA, 0, 0);
+	gmem_guest_call(env->vcpu, gmem_guest_fep_read, GMEM_GVA + OTHER_OFFSET, 0, 0);
+	gmem_guest_start(env->vcpu, gmem_guest_fep_read, GMEM_GVA, 0, 0);
 }
 
 GMEM_TEST(gmem_fault, walk)

@@ -313,14 +313,6 @@ do {									\
 		SKIP(return, "kvm.force_emulation_prefix is off");	\
 } while (0)
 
-static uint64_t guest_fep_read(uint64_t gva, uint64_t b, uint64_t c)
-{
-	uint64_t val;
-
-	asm volatile(KVM_FEP "movq (%1), %0" : "=a"(val) : "c"(gva) : "memory");
-	return val;
-}
-
 static uint64_t guest_fep_write(uint64_t gva, uint64_t val, uint64_t c)
 {
 	asm volatile(KVM_FEP "movq %0, (%1)" : : "a"(val), "c"(gva) : "memory");
@@ -336,7 +328,7 @@ static uint64_t guest_fep_accesses(uint64_t gva, uint64_t b, uint64_t c)
 	bool eq;
 
 	/* Nobody has been here before. */
-	GUEST_CHECK(guest_fep_read(gva, 0, 0) == 0);
+	GUEST_CHECK(gmem_guest_fep_read(gva, 0, 0) == 0);
 
 	/* Each size, and what the processor sees of it. */
 	guest_fep_write(gva, 0x1122334455667788ULL, 0);
@@ -347,13 +339,13 @@ static uint64_t guest_fep_accesses(uint64_t gva, uint64_t b, uint64_t c)
 	GUEST_CHECK(READ_ONCE(*p) == 0x11223344bbbb77aaULL);
 	asm volatile(KVM_FEP "movl %k0, 4(%1)" : : "a"(0xcccccccc), "c"(p) : "memory");
 	GUEST_CHECK(READ_ONCE(*p) == 0xccccccccbbbb77aaULL);
-	GUEST_CHECK(guest_fep_read(gva, 0, 0) == 0xccccccccbbbb77aaULL);
+	GUEST_CHECK(gmem_guest_fep_read(gva, 0, 0) == 0xccccccccbbbb77aaULL);
 
 	/* Across the boundary of two pages. */
 	guest_fep_write((uint64_t)split, 0x8877665544332211ULL, 0);
 	memcpy(&val, split, sizeof(val));
 	GUEST_CHECK(val == 0x8877665544332211ULL);
-	GUEST_CHECK(guest_fep_read((uint64_t)split, 0, 0) == 0x8877665544332211ULL);
+	GUEST_CHECK(gmem_guest_fep_read((uint64_t)split, 0, 0) == 0x8877665544332211ULL);
 	GUEST_CHECK(READ_ONCE(*(uint8_t *)(gva + PAGE_SIZE)) == 0x44);
 
 	/* LOCK CMPXCHG, that does and that does not. */
@@ -473,11 +465,11 @@ GMEM_TEST(gmem_guest, emulation)
 
 	/* 38: host, emulator and guest look at one page, in both states. */
 	gmem_poke(self->mem + 5 * PAGE_SIZE, 41);
-	TEST_ASSERT_EQ(call(vcpu, guest_fep_read, GMEM_GVA + 5 * PAGE_SIZE, 0, 0), 41);
+	TEST_ASSERT_EQ(call(vcpu, gmem_guest_fep_read, GMEM_GVA + 5 * PAGE_SIZE, 0, 0), 41);
 	call(vcpu, guest_fep_write, GMEM_GVA + 5 * PAGE_SIZE, 42, 0);
 	TEST_ASSERT_EQ(*(uint64_t *)(self->mem + 5 * PAGE_SIZE), 42);
 	gmem_make_private(self->fd, 0, SIZE);
-	TEST_ASSERT_EQ(call(vcpu, guest_fep_read, GMEM_GVA + 5 * PAGE_SIZE, 0, 0), 42);
+	TEST_ASSERT_EQ(call(vcpu, gmem_guest_fep_read, GMEM_GVA + 5 * PAGE_SIZE, 0, 0), 42);
 	call(vcpu, guest_fep_write, GMEM_GVA + 5 * PAGE_SIZE, 43, 0);
 	gmem_make_shared(self->fd, 0, SIZE);
 	TEST_ASSERT_EQ(*(uint64_t *)(self->mem + 5 * PAGE_SIZE), 43);
@@ -488,7 +480,7 @@ GMEM_TEST(gmem_guest, emulation)
 	/* Nor does it see what a hole has freed. */
 	TEST_ASSERT_EQ(__gmem_fallocate(self->fd, FALLOC_FL_KEEP_SIZE |
 					FALLOC_FL_PUNCH_HOLE, 0, SIZE), 0);
-	TEST_ASSERT_EQ(call(vcpu, guest_fep_read, GMEM_GVA + 5 * PAGE_SIZE, 0, 0), 0);
+	TEST_ASSERT_EQ(call(vcpu, gmem_guest_fep_read, GMEM_GVA + 5 * PAGE_SIZE, 0, 0), 0);
 }
 
 static uint64_t guest_fep_count(uint64_t gva, uint64_t n, uint64_t c)
@@ -595,7 +587,7 @@ static uint64_t guest_fep_dirty(uint64_t gva, uint64_t b, uint64_t c)
 
 	WRITE_ONCE(*pte, *pte & ~bits);
 	asm volatile("invlpg (%0)" : : "r"(gva) : "memory");
-	guest_fep_read(gva, 0, 0);
+	gmem_guest_fep_read(gva, 0, 0);
 	GUEST_CHECK((READ_ONCE(*pte) & bits) == PTE_ACCESSED_MASK);
 	guest_fep_write(gva, 1, 0);
 	GUEST_CHECK((READ_ONCE(*pte) & bits) == bits);
@@ -1053,7 +1045,7 @@ GMEM_TEST(gmem_guest, emulation_and_poison)
 	if (r)
 		SKIP(return, "MADV_HWPOISON: %s", strerror(-r));
 
-	emulation_fails(vcpu, guest_fep_read, PAGE_SIZE, EHWPOISON, GMEM_GPA + PAGE_SIZE);
+	emulation_fails(vcpu, gmem_guest_fep_read, PAGE_SIZE, EHWPOISON, GMEM_GPA + PAGE_SIZE);
 	/* To its end, once the page is a new one. */
 	TEST_ASSERT_EQ(__gmem_fallocate(self->fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
 					PAGE_SIZE, PAGE_SIZE), 0);
@@ -1066,7 +1058,7 @@ GMEM_TEST(gmem_guest, emulation_and_poison)
 	/* The table through which the guest and KVM reach all of that. */
 	gmem_make_shared(self->ram, pt_offset, PAGE_SIZE);
 	TEST_ASSERT_EQ(gmem_poison(region->host_mem + pt_offset), 0);
-	emulation_fails(vcpu, guest_fep_read, 0, EHWPOISON, self->pt_gpa);
+	emulation_fails(vcpu, gmem_guest_fep_read, 0, EHWPOISON, self->pt_gpa);
 }
 
 /* The file is gone: KVM's accesses fail like the guest's, and nothing hangs. */
@@ -1089,7 +1081,7 @@ GMEM_TEST(gmem_guest, emulation_after_close)
 	set_msr(vcpu, MSR_KVM_WALL_CLOCK_NEW, GMEM_GPA);
 
 	REQUIRE_FEP();
-	emulation_fails(vcpu, guest_fep_read, 0, EFAULT, GMEM_GPA);
+	emulation_fails(vcpu, gmem_guest_fep_read, 0, EFAULT, GMEM_GPA);
 }
 
 int main(int argc, char *argv[])

@@ -73,14 +73,12 @@ struct ticker {
 
 static void *ticks(void *data)
 {
-	const struct sched_param param = { .sched_priority = 1 };
 	struct ticker *ticker = data;
 	uint64_t next, late;
 	struct timespec ts;
 
 	kvm_pin_this_task_to_pcpu(0);
-	TEST_ASSERT(!sched_setscheduler(0, SCHED_FIFO, &param), "SCHED_FIFO: %s",
-		    strerror(errno));
+	gmem_set_scheduler(SCHED_FIFO);
 	next = gmem_now_ns();
 	while (!ticker->stop) {
 		next += 200000;

@@ -739,13 +739,11 @@ static uint64_t guest_hogs(uint64_t gva, uint64_t b, uint64_t c)
 
 static void *hog_main(void *data)
 {
-	const struct sched_param param = { .sched_priority = 1 };
 	struct hog *hog = data;
 
 	hog->tid = syscall(__NR_gettid);
 	kvm_pin_this_task_to_pcpu(HOG_CPU);
-	TEST_ASSERT(!sched_setscheduler(0, SCHED_FIFO, &param), "SCHED_FIFO: %s",
-		    strerror(errno));
+	gmem_set_scheduler(SCHED_FIFO);
 	gmem_guest_call(hog->vcpu, guest_hogs, GMEM_GVA + PINNED_OFFSET, 0, 0);
 	return NULL;
 }

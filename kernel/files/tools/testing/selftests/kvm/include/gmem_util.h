@@ -73,6 +73,8 @@ do {									\
 
 /* CLOCK_MONOTONIC, in ns. */
 uint64_t gmem_now_ns(void);
+/* The calling thread's policy: SCHED_FIFO, with the lowest priority, or SCHED_OTHER. */
+void gmem_set_scheduler(int policy);
 
 /* Files.  Functions with __ return 0 or more, or a negative errno. */
 int __gmem_create(struct kvm_vm *vm, uint64_t size, uint64_t flags);
@@ -232,5 +234,8 @@ uint64_t gmem_guest_fill(uint64_t gva, uint64_t size, uint64_t seed);
 uint64_t gmem_guest_check(uint64_t gva, uint64_t size, uint64_t seed);
 /* The first address that is not 0, or 0. */
 uint64_t gmem_guest_check_zero(uint64_t gva, uint64_t size, uint64_t c);
+
+/* One word, read by the emulator; needs gmem_set_fep('1'). */
+uint64_t gmem_guest_fep_read(uint64_t gva, uint64_t b, uint64_t c);
 
 #endif /* SELFTEST_KVM_GMEM_UTIL_H */

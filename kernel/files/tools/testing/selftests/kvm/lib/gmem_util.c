@@ -3,6 +3,7 @@
  * Helpers for the tests of guest_memfd that converts in place.
  */
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -27,6 +28,14 @@ uint64_t gmem_now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return timespec_to_ns(ts);
+}
+
+void gmem_set_scheduler(int policy)
+{
+	const struct sched_param param = { .sched_priority = policy == SCHED_FIFO };
+
+	TEST_ASSERT(!sched_setscheduler(0, policy, &param), "sched_setscheduler(%d): %s",
+		    policy, strerror(errno));
 }
 
 int __gmem_create(struct kvm_vm *vm, uint64_t size, uint64_t flags)
@@ -824,4 +833,12 @@ uint64_t gmem_guest_check_zero(uint64_t gva, uint64_t size, uint64_t c)
 		if (READ_ONCE(*(uint64_t *)p))
 			return p;
 	return 0;
+}
+
+uint64_t gmem_guest_fep_read(uint64_t gva, uint64_t b, uint64_t c)
+{
+	uint64_t val;
+
+	asm volatile(KVM_FEP "movq (%1), %0" : "=a"(val) : "c"(gva) : "memory");
+	return val;
 }
